@@ -1,0 +1,3 @@
+//! The `deferring` tool.
+
+fn main() {}

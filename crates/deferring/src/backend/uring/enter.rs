@@ -1,0 +1,171 @@
+//! The system calls of a running ring: `io_uring_enter`, and `io_uring_register` for eventfds.
+//!
+//! Usable from any thread, without a lock. Not: what is submitted (`sq.rs`) or done (`cq.rs`).
+#![allow(unsafe_code)] // The calls are unsafe: SQEs carry addresses. `op::Op` keeps that promise.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::io_uring::{
+    IoringEnterFlags as Enter, IoringRegisterOp, IoringSqFlags, io_uring_enter_arg,
+    io_uring_getevents_arg, io_uring_ptr, io_uring_register,
+};
+use rustix::time::Timespec;
+
+use super::mmap::Map;
+use super::setup::Params;
+use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, fence};
+
+/// The ring's kernel side, and what can be seen of its counters without a lock.
+pub(crate) struct Kernel {
+    fd: OwnedFd,
+    params: Params,
+    sq_flags: *const AtomicU32,
+    cq_head: *const AtomicU32,
+    cq_tail: *const AtomicU32,
+    enters: AtomicU64,
+    _map: Arc<[Map; 2]>,
+}
+
+// SAFETY: the pointers are to atomics in memory that `_map` keeps.
+unsafe impl Send for Kernel {}
+// SAFETY: as above; only loads are made through them.
+unsafe impl Sync for Kernel {}
+
+impl Kernel {
+    /// # Safety
+    /// The pointers are to the ring's atomics inside `map`.
+    pub(super) unsafe fn new(
+        fd: OwnedFd,
+        params: Params,
+        [sq_flags, cq_head, cq_tail]: [*const AtomicU32; 3],
+        map: Arc<[Map; 2]>,
+    ) -> Self {
+        let enters = AtomicU64::new(0);
+        Self { fd, params, sq_flags, cq_head, cq_tail, enters, _map: map }
+    }
+
+    pub(crate) const fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// How many `io_uring_enter` calls there were.
+    pub(crate) fn enters(&self) -> u64 {
+        self.enters.load(Ordering::Relaxed)
+    }
+
+    /// Whether a CQE is there to be popped.
+    pub(crate) fn cq_ready(&self) -> bool {
+        // SAFETY: `new`'s promise, for both.
+        let (head, tail) = unsafe { (&*self.cq_head, &*self.cq_tail) };
+        tail.load(Ordering::Acquire) != head.load(Ordering::Relaxed)
+    }
+
+    /// Whether the kernel has something for us that it hands over only when asked: CQEs that did
+    /// not fit, or completions put off by COOP_TASKRUN or DEFER_TASKRUN.
+    pub(crate) fn wants_enter(&self) -> bool {
+        let flags = self.flags();
+        flags.intersects(IoringSqFlags::CQ_OVERFLOW | IoringSqFlags::TASKRUN)
+    }
+
+    /// Whether CQEs that did not fit wait in the kernel.
+    pub(crate) fn overflowed(&self) -> bool {
+        self.flags().contains(IoringSqFlags::CQ_OVERFLOW)
+    }
+
+    fn flags(&self) -> IoringSqFlags {
+        // SAFETY: `new`'s promise.
+        IoringSqFlags::from_bits_retain(unsafe { &*self.sq_flags }.load(Ordering::Acquire))
+    }
+
+    /// Makes the kernel take up to `count` published SQEs. Returns how many it took; under SQPOLL
+    /// all, as its thread takes them when it comes to it.
+    pub(crate) fn submit(&self, count: u32) -> Result<u32, Errno> {
+        if self.params.sqpoll {
+            self.wake_sqpoll()?;
+            return Ok(count);
+        }
+        let flags = if self.wants_enter() { Enter::GETEVENTS } else { Enter::empty() };
+        self.enter(count, 0, flags, None)
+    }
+
+    /// Submits, then waits until a CQE is there, or for the time.
+    ///
+    /// A submission that was cut short does not wait.
+    pub(crate) fn submit_and_wait(&self, count: u32, time: Option<Duration>) -> Result<u32, Errno> {
+        if self.params.sqpoll {
+            self.wake_sqpoll()?;
+            return self.enter(0, 1, Enter::GETEVENTS, time);
+        }
+        self.enter(count, 1, Enter::GETEVENTS, time)
+    }
+
+    /// Has the kernel hand over what it can, without waiting.
+    pub(crate) fn flush(&self) -> Result<(), Errno> {
+        self.enter(0, 0, Enter::GETEVENTS, None).map(drop)
+    }
+
+    /// Waits until the SQPOLL thread has made room in the SQ.
+    pub(crate) fn wait_for_room(&self) -> Result<(), Errno> {
+        self.enter(0, 0, Enter::SQ_WAIT | Enter::SQ_WAKEUP, None).map(drop)
+    }
+
+    fn wake_sqpoll(&self) -> Result<(), Errno> {
+        // The tail must be seen before we look whether the thread sleeps; it does the reverse.
+        fence(Ordering::SeqCst);
+        if self.flags().contains(IoringSqFlags::NEED_WAKEUP) {
+            self.enter(0, 0, Enter::SQ_WAKEUP, None)?;
+        }
+        Ok(())
+    }
+
+    fn enter(
+        &self,
+        submit: u32,
+        min_complete: u32,
+        flags: Enter,
+        time: Option<Duration>,
+    ) -> Result<u32, Errno> {
+        self.enters.fetch_add(1, Ordering::Relaxed);
+        let time = time.map(|time| Timespec {
+            tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: time.subsec_nanos().into(),
+        });
+        let mut argument = io_uring_getevents_arg::default();
+        if let Some(time) = &time {
+            argument.ts = io_uring_ptr::new((&raw const *time).cast_mut().cast());
+        }
+        // SAFETY: the timespec outlives the call. What the SQEs name is kept by their slots.
+        unsafe {
+            io_uring_enter_arg(
+                &self.fd,
+                submit,
+                min_complete,
+                flags | Enter::EXT_ARG,
+                Some(&argument),
+            )
+        }
+    }
+
+    /// Has the kernel signal an eventfd at each CQE. The plain kind: `EVENTFD_ASYNC` loses wake-ups
+    /// (kernel.md 7).
+    pub(crate) fn register_eventfd(&self, eventfd: BorrowedFd<'_>) -> Result<(), Errno> {
+        let raw: RawFd = eventfd.as_raw_fd();
+        let op = IoringRegisterOp::RegisterEventfd;
+        // SAFETY: points to one descriptor number, which is only read during the call.
+        unsafe { io_uring_register(&self.fd, op, (&raw const raw).cast(), 1) }.map(drop)
+    }
+
+    pub(crate) fn unregister_eventfd(&self) -> Result<(), Errno> {
+        let op = IoringRegisterOp::UnregisterEventfd;
+        // SAFETY: takes no argument.
+        unsafe { io_uring_register(&self.fd, op, std::ptr::null(), 0) }.map(drop)
+    }
+}
+
+impl AsFd for Kernel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

@@ -1,0 +1,189 @@
+//! The builder of rings; each default explained.
+//!
+//! Not: what the kernel is then asked (`backend/uring/setup.rs`).
+
+use std::io;
+use std::time::Duration;
+
+use crate::error;
+use crate::op::Opcode;
+use crate::ring::Ring;
+
+/// How a ring is to be. Made by [`Ring::builder`].
+///
+/// ```
+/// use deferring::Ring;
+///
+/// let ring = Ring::builder().queue_depth(100).build()?;
+/// assert_eq!(ring.queue_depth(), 128, "rounded up to a power of two");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "does nothing until `build`"]
+pub struct Builder {
+    pub(crate) queue_depth: u32,
+    pub(crate) completions: Option<u32>,
+    pub(crate) clamp: bool,
+    pub(crate) sqpoll_idle: Option<Duration>,
+    pub(crate) coop_taskrun: bool,
+    pub(crate) single_issuer: bool,
+    pub(crate) defer_taskrun: bool,
+    pub(crate) required: Vec<Opcode>,
+    pub(crate) drain_timeout: Duration,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            queue_depth: 256,
+            completions: None,
+            clamp: true,
+            sqpoll_idle: None,
+            coop_taskrun: false,
+            single_issuer: false,
+            defer_taskrun: false,
+            required: REQUIRED.to_vec(),
+            drain_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What the seed's operations need. Others are asked for when they are used, and answered with
+/// `EINVAL` by a kernel that does not have them.
+const REQUIRED: [Opcode; 16] = [
+    Opcode::NOP,
+    Opcode::READ,
+    Opcode::WRITE,
+    Opcode::READV,
+    Opcode::WRITEV,
+    Opcode::POLL_ADD,
+    Opcode::POLL_REMOVE,
+    Opcode::OPENAT2,
+    Opcode::CLOSE,
+    Opcode::LINKAT,
+    Opcode::UNLINKAT,
+    Opcode::TIMEOUT,
+    Opcode::TIMEOUT_REMOVE,
+    Opcode::STATX,
+    Opcode::ASYNC_CANCEL,
+    Opcode::FSYNC,
+];
+
+impl Builder {
+    /// How many SQEs one `io_uring_enter` can take: 1 to 32768, rounded up to a power of two.
+    /// Default 256, a batch that hides the cost of the system call.
+    ///
+    /// It bounds neither what can be queued nor what can be in flight: ops wait in the ring's own
+    /// queue, bounded by memory alone.
+    pub const fn queue_depth(mut self, entries: u32) -> Self {
+        self.queue_depth = entries;
+        self
+    }
+
+    /// The size of the completion queue (`IORING_SETUP_CQSIZE`), at least the queue depth, rounded
+    /// up to a power of two. Default twice the queue depth, as the kernel has it. Completions
+    /// beyond it are not lost: the kernel keeps them in a list, which costs more.
+    #[doc(alias = "IORING_SETUP_CQSIZE")]
+    pub const fn completions(mut self, entries: u32) -> Self {
+        self.completions = Some(entries);
+        self
+    }
+
+    /// Whether sizes beyond the kernel's limit are cut to it (`IORING_SETUP_CLAMP`) rather than
+    /// refused. Default true: the size bounds a batch and nothing else.
+    #[doc(alias = "IORING_SETUP_CLAMP")]
+    pub const fn clamp(mut self, clamp: bool) -> Self {
+        self.clamp = clamp;
+        self
+    }
+
+    /// Lets a kernel thread take what is submitted (`IORING_SETUP_SQPOLL`), asleep after this time
+    /// without work, to the millisecond. Default off: it burns a core for as long as there is work
+    /// and for the idle time after it, and pays only where cores are plenty.
+    #[doc(alias = "IORING_SETUP_SQPOLL")]
+    #[doc(alias = "polling_timeout")]
+    pub const fn sqpoll_idle(mut self, idle: Duration) -> Self {
+        self.sqpoll_idle = Some(idle);
+        self
+    }
+
+    /// Completions wait for the submitting thread to enter the kernel by itself, instead of
+    /// interrupting it (`IORING_SETUP_COOP_TASKRUN`, since 5.19). Default off: where one thread
+    /// submits and then computes, and another waits, the waiter would wait for the computing. Turn
+    /// it on where one thread does both, as under [`block_on`](crate::block_on).
+    #[doc(alias = "IORING_SETUP_COOP_TASKRUN")]
+    pub const fn coop_taskrun(mut self, coop: bool) -> Self {
+        self.coop_taskrun = coop;
+        self
+    }
+
+    /// Only the thread that builds the ring will submit to it (`IORING_SETUP_SINGLE_ISSUER`, since
+    /// 6.0). Default off: a ring can be used from any thread. Another thread's
+    /// [`submit`](Ring::submit) fails with `EEXIST`; queueing and reaping stay free.
+    #[doc(alias = "IORING_SETUP_SINGLE_ISSUER")]
+    pub const fn single_issuer(mut self, single: bool) -> Self {
+        self.single_issuer = single;
+        self
+    }
+
+    /// Completions are made only when the building thread waits (`IORING_SETUP_DEFER_TASKRUN`,
+    /// since 6.1; implies [`single_issuer`](Self::single_issuer)). Default off: only that thread
+    /// may submit, wait or register, and when it exits, the ring is dead. The fastest mode for a
+    /// thread that drives a ring of its own.
+    #[doc(alias = "IORING_SETUP_DEFER_TASKRUN")]
+    pub const fn defer_taskrun(mut self, defer: bool) -> Self {
+        self.defer_taskrun = defer;
+        self
+    }
+
+    /// Fails the build if the kernel lacks this operation. The operations of the seed are always
+    /// required; those that came later (such as [`Opcode::FTRUNCATE`], 6.9) are not.
+    pub fn require(mut self, opcode: Opcode) -> Self {
+        self.required.push(opcode);
+        self
+    }
+
+    /// How long the drop of the last [`Ring`] waits for the kernel to let go of ops that it has
+    /// been asked to cancel. Default 5 s: file reads finish in milliseconds, and a call that hangs
+    /// longer (a dead file server) is not worth hanging with. What is still out then is leaked,
+    /// never freed.
+    pub const fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// Makes the ring. It is turned by [`block_on`](crate::block_on), or by hand with
+    /// [`submit`](Ring::submit), [`wait`](Ring::wait) and [`reap`](Ring::reap).
+    ///
+    /// # Errors
+    /// An argument that makes no sense; a kernel that lacks io_uring or an operation, or refuses.
+    /// The message says what to do; see [`RingError`](crate::RingError).
+    #[doc(alias = "create")]
+    #[doc(alias = "io_uring_setup")]
+    pub fn build(self) -> io::Result<Ring> {
+        self.check()?;
+        Ring::open(self)
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.queue_depth == 0 {
+            return Err(error::argument(
+                "a queue depth of 0",
+                "Ask for at least 1; it bounds a batch, not what can be queued",
+            ));
+        }
+        if self.completions.is_some_and(|entries| entries < self.queue_depth) {
+            return Err(error::argument(
+                "a completion queue smaller than the queue depth",
+                "Ask for at least the queue depth; the default is twice that",
+            ));
+        }
+        if self.sqpoll_idle.is_some() && (self.coop_taskrun || self.defer_taskrun) {
+            return Err(error::argument(
+                "sqpoll_idle together with coop_taskrun or defer_taskrun",
+                "With SQPOLL a kernel thread submits and completes: leave the others off",
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! The calling thread turns the ring until a future is ready.
+
+use std::future::{Future, IntoFuture};
+use std::pin::pin;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::notify::Calls;
+use crate::ring::Ring;
+use crate::sync::{Arc, AtomicBool, Ordering};
+use crate::turn::Shared;
+
+/// Runs a future to its end on this thread, and turns the ring meanwhile: what the future queues
+/// goes out as one batch whenever it has nothing left to do.
+///
+/// The future may await anything, not only this ring. Several threads may block on one ring; one
+/// of them turns it, for all. A `block_on` inside another one works, but keeps the outer future
+/// from going on.
+///
+/// ```
+/// use deferring::{Ring, block_on};
+///
+/// let ring = Ring::builder().build()?;
+/// block_on(&ring, async {
+///     let (one, two) = (ring.nop(), ring.nop()); // both queued
+///     one.await?;                                // one system call for both
+///     two.await
+/// })?;
+/// assert_eq!(ring.stats().enters, 1);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Panics
+/// If the kernel refuses the ring's system calls for good, for instance because the ring was built
+/// on another thread with [`single_issuer`](crate::Builder::single_issuer), or the process is a
+/// fork of the one that built it.
+pub fn block_on<F: IntoFuture>(ring: &Ring, future: F) -> F::Output {
+    let mut future = pin!(future.into_future());
+    let shared = ring.shared();
+    let call = Arc::new(Call {
+        woken: AtomicBool::new(true),
+        seated: AtomicBool::new(false),
+        thread: thread::current(),
+        shared: Arc::clone(shared),
+    });
+    let waker = Waker::from(Arc::clone(&call));
+    let mut cx = Context::from_waker(&waker);
+    loop {
+        if call.woken.swap(false, Ordering::SeqCst) {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+                return output;
+            }
+        }
+        turn(shared, &call);
+    }
+}
+
+/// One `block_on`, as its wakers know it.
+struct Call {
+    /// The future is to be polled.
+    woken: AtomicBool,
+    /// The thread is in the seat: it is called by the bell, not by `unpark`.
+    seated: AtomicBool,
+    thread: Thread,
+    shared: Arc<Shared>,
+}
+
+impl Call {
+    fn is_woken(&self) -> bool {
+        self.woken.load(Ordering::SeqCst)
+    }
+}
+
+impl Wake for Call {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // The order matters on both sides: the thread says that it is seated, then asleep, then
+        // looks at `woken`; so one of the two sees the other.
+        self.woken.store(true, Ordering::SeqCst);
+        if self.seated.load(Ordering::SeqCst) {
+            self.shared.seat.call_sleeper();
+        } else {
+            self.thread.unpark();
+        }
+    }
+}
+
+/// Turns the ring once, or waits for the thread that does.
+fn turn(shared: &Shared, call: &Call) {
+    let Some(seated) = shared.seat.take() else {
+        shared.seat.queue_up(call.thread.clone(), || call.is_woken());
+        return;
+    };
+    call.seated.store(true, Ordering::SeqCst);
+    let sent = if call.is_woken() {
+        shared.submit().map(drop)
+    } else {
+        shared.sleep_seated(|| call.is_woken()).map_err(Into::into)
+    };
+    let mut calls = Calls::default();
+    let reaped = shared.reap_seated(&mut calls);
+    call.seated.store(false, Ordering::SeqCst);
+    drop(seated);
+    calls.resume();
+    if let Err(error) = sent {
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            // No memory for more requests, or too many unreaped: others' ends may help.
+            Some(Errno::AGAIN | Errno::BUSY | Errno::NOMEM) if reaped > 0 => {}
+            Some(Errno::AGAIN | Errno::BUSY | Errno::NOMEM) => thread::sleep(SHORT_OF_MEMORY),
+            _ => panic!("the ring cannot be turned from this thread: {error}"),
+        }
+    }
+}
+
+/// How long to wait when the kernel has no memory for a request, rather than to spin.
+const SHORT_OF_MEMORY: Duration = Duration::from_millis(1);

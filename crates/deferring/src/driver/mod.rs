@@ -1,0 +1,128 @@
+//! Who turns the ring, and where it waits.
+//!
+//! [`block_on`] is one driver: the calling thread. Driving by hand needs none. What a turn *is*, is
+//! in `turn.rs`; the names of runtimes appear nowhere but in this folder.
+
+mod block_on;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+use std::thread::Thread;
+
+use rustix::event::EventfdFlags;
+use rustix::io::Errno;
+
+pub use block_on::block_on;
+
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
+
+/// The place from which one thread at a time turns the ring and sleeps in the kernel.
+///
+/// Others may queue, submit and reap meanwhile. What they queue, or wake, calls the sleeper by a
+/// bell: an eventfd that the ring itself watches. Only the thread in the seat silences the bell,
+/// so that a call made just before it sleeps is not lost.
+pub(crate) struct Seat {
+    taken: AtomicBool,
+    asleep: AtomicBool,
+    bell: OnceLock<OwnedFd>,
+    /// Threads that found the seat taken, asleep until it is free or their task is woken.
+    queue: Mutex<Vec<Thread>>,
+    queued: AtomicUsize,
+}
+
+impl Seat {
+    pub(crate) const fn new() -> Self {
+        Self {
+            taken: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
+            bell: OnceLock::new(),
+            queue: Mutex::new(Vec::new()),
+            queued: AtomicUsize::new(0),
+        }
+    }
+
+    /// The seat, if it is free; given back when the return value is dropped.
+    fn take(&self) -> Option<Seated<'_>> {
+        let free =
+            self.taken.compare_exchange(false, true, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        free.then_some(Seated { seat: self })
+    }
+
+    /// Sleeps until the seat may be free or `awake` may be true. Both may be false still.
+    fn queue_up(&self, thread: Thread, awake: impl Fn() -> bool) {
+        let mut queue = self.queue.lock();
+        queue.push(thread);
+        self.queued.store(queue.len(), Ordering::SeqCst);
+        drop(queue);
+        // Whoever frees the seat looks at the queue after that; we look at the seat after queueing.
+        if self.taken.load(Ordering::SeqCst) && !awake() {
+            std::thread::park();
+        }
+    }
+
+    /// The bell, made at the first use.
+    pub(crate) fn bell(&self) -> Result<BorrowedFd<'_>, Errno> {
+        if let Some(bell) = self.bell.get() {
+            return Ok(bell.as_fd());
+        }
+        let new = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(self.bell.get_or_init(|| new).as_fd())
+    }
+
+    /// From now on, until the return value is dropped, calls ring the bell.
+    pub(crate) fn fall_asleep(&self) -> Asleep<'_> {
+        self.asleep.store(true, Ordering::SeqCst);
+        Asleep { seat: self }
+    }
+
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::SeqCst)
+    }
+
+    /// Calls the thread in the seat, if it sleeps.
+    pub(crate) fn call_sleeper(&self) {
+        if self.is_asleep() {
+            if let Some(bell) = self.bell.get() {
+                // It fails only when the counter is full: then it is ringing.
+                let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
+            }
+        }
+    }
+
+    /// For the thread in the seat, awake: what the bell called for will be looked at now.
+    pub(crate) fn silence(&self) {
+        if let Some(bell) = self.bell.get() {
+            // It fails only when nobody rang: nothing to silence.
+            let _ = rustix::io::read(bell, &mut [0u8; 8]);
+        }
+    }
+}
+
+/// The seat, taken.
+struct Seated<'a> {
+    seat: &'a Seat,
+}
+
+impl Drop for Seated<'_> {
+    fn drop(&mut self) {
+        self.seat.taken.store(false, Ordering::SeqCst);
+        if self.seat.queued.load(Ordering::SeqCst) > 0 {
+            let mut queue = self.seat.queue.lock();
+            let threads = std::mem::take(&mut *queue);
+            self.seat.queued.store(0, Ordering::SeqCst);
+            drop(queue);
+            threads.iter().for_each(Thread::unpark);
+        }
+    }
+}
+
+/// The thread in the seat sleeps, or is about to.
+pub(crate) struct Asleep<'a> {
+    seat: &'a Seat,
+}
+
+impl Drop for Asleep<'_> {
+    fn drop(&mut self) {
+        self.seat.asleep.store(false, Ordering::SeqCst);
+    }
+}

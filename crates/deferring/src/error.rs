@@ -1,0 +1,230 @@
+//! Results of the kernel as `io::Result`, and the only place where an errno becomes advice.
+//!
+//! Not: retries (`fs/`), nor what a result means for a slot (`inflight/`).
+
+use std::path::{Path, PathBuf};
+use std::{error, fmt, io};
+
+use rustix::io::Errno;
+
+/// A kernel result: `Ok` from 0 up, else its errno. Numbers that have no name are kept (C15).
+///
+/// `ERESTARTSYS` and its kin (512 to 516) are the kernel's own words for "interrupted", which
+/// io_uring lets out raw when a submitting thread exits (Linux 6.18); they become `EINTR`.
+pub(crate) fn result(raw: i32) -> io::Result<u32> {
+    match u32::try_from(raw) {
+        Ok(value) => Ok(value),
+        Err(_) if is_restart(-raw) => Err(Errno::INTR.into()),
+        Err(_) => Err(io::Error::from_raw_os_error(-raw)),
+    }
+}
+
+/// `ERESTARTSYS`, `ERESTARTNOINTR`, `ERESTARTNOHAND`, `ERESTART_RESTARTBLOCK`. Not 515, which is
+/// `ENOIOCTLCMD`.
+pub(crate) const fn is_restart(errno: i32) -> bool {
+    matches!(errno, 512..=514 | 516)
+}
+
+/// Why a ring could not be set up, or cannot be used, and what to do about it.
+///
+/// Found inside the `io::Error` of [`Builder::build`](crate::Builder::build):
+/// `error.get_ref().and_then(|inner| inner.downcast_ref::<RingError>())`.
+#[derive(Debug)]
+pub struct RingError {
+    step: &'static str,
+    cause: String,
+    errno: Option<Errno>,
+    advice: Option<&'static str>,
+}
+
+impl RingError {
+    /// The errno of the failed step, if a system call failed.
+    #[must_use]
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.errno.map(Errno::raw_os_error)
+    }
+
+    /// What the reader can do.
+    #[must_use]
+    pub fn advice(&self) -> Option<&'static str> {
+        self.advice
+    }
+}
+
+impl fmt::Display for RingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.step, self.cause)?;
+        match self.advice {
+            Some(advice) => write!(f, ". {advice}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl error::Error for RingError {}
+
+/// A system call of the set-up that failed, with advice.
+pub(crate) fn setup(step: &'static str, errno: Errno) -> io::Error {
+    let advice = match errno {
+        Errno::PERM => Some(
+            "sysctl kernel.io_uring_disabled, or a seccomp filter (a container?), forbids \
+             io_uring: set the sysctl to 0, or allow io_uring_setup, io_uring_enter and \
+             io_uring_register",
+        ),
+        Errno::NOSYS => Some(
+            "this kernel has no io_uring (Linux 5.15 or later is needed), or a seccomp filter \
+             hides it",
+        ),
+        Errno::NOMEM => Some(
+            "the memory lock limit is too small or still charged for rings that just closed: \
+             raise `ulimit -l`, ask for a smaller queue depth, use fewer rings, or try again",
+        ),
+        Errno::MFILE => Some("this process has too many files open: raise `ulimit -n`"),
+        Errno::NFILE => Some("the system has too many files open: raise sysctl fs.file-max"),
+        Errno::INVAL => Some(
+            "the kernel knows none of the forms tried: check the queue depth, the completion \
+             queue size and the flags asked for",
+        ),
+        _ => None,
+    };
+    let error =
+        RingError { step, cause: io::Error::from(errno).to_string(), errno: Some(errno), advice };
+    io::Error::new(io::Error::from(errno).kind(), error)
+}
+
+/// A builder's argument that makes no sense.
+pub(crate) fn argument(cause: impl Into<String>, advice: &'static str) -> io::Error {
+    let error =
+        RingError { step: "ring builder", cause: cause.into(), errno: None, advice: Some(advice) };
+    io::Error::new(io::ErrorKind::InvalidInput, error)
+}
+
+/// Something that this kernel does not have.
+pub(crate) fn unsupported(cause: impl Into<String>) -> io::Error {
+    let advice = Some("Linux 5.15 or later is needed; 6.1 or later for everything");
+    let error = RingError { step: "io_uring probe", cause: cause.into(), errno: None, advice };
+    io::Error::new(io::ErrorKind::Unsupported, error)
+}
+
+/// The ring is another process's: we are its child (P9).
+pub(crate) fn forked() -> io::Error {
+    let error = RingError {
+        step: "ring",
+        cause: "this ring belongs to the process that made it, and this is a fork of it".into(),
+        errno: None,
+        advice: Some("Make a ring of its own in the child"),
+    };
+    io::Error::other(error)
+}
+
+/// The last `Ring` was dropped while the kernel held the op, and did not let go in time (P8).
+pub(crate) fn lost() -> io::Error {
+    let error = RingError {
+        step: "ring",
+        cause: "the ring was dropped while the kernel still worked on this op".into(),
+        errno: None,
+        advice: Some(
+            "The op's memory is leaked, as the kernel may still write there. Keep the `Ring` \
+             until its ops are done, or raise `Builder::drain_timeout`",
+        ),
+    };
+    io::Error::other(error)
+}
+
+/// The last `Ring` is gone, so that nothing can be queued.
+pub(crate) fn closed() -> io::Error {
+    let error = RingError {
+        step: "ring",
+        cause: "the ring was dropped".into(),
+        errno: None,
+        advice: Some("Keep a clone of the `Ring` for as long as there is work for it"),
+    };
+    io::Error::other(error)
+}
+
+/// A step of a file operation that failed, and on which path.
+///
+/// Found inside the `io::Error` of the functions in [`fs`](crate::fs):
+/// `error.get_ref().and_then(|inner| inner.downcast_ref::<PathError>())`.
+#[derive(Debug)]
+pub struct PathError {
+    step: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl PathError {
+    /// The step that failed, as the name of its system call.
+    #[must_use]
+    pub fn step(&self) -> &'static str {
+        self.step
+    }
+
+    /// The path it failed on.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The errno, if a system call failed.
+    #[must_use]
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.source.raw_os_error()
+    }
+
+    pub(crate) fn wrap(step: &'static str, path: &Path, source: io::Error) -> io::Error {
+        io::Error::new(source.kind(), Self { step, path: path.to_owned(), source })
+    }
+}
+
+impl fmt::Display for PathError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.step, self.path.display(), self.source)
+    }
+}
+
+impl error::Error for PathError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_errno_without_a_name_keeps_its_number() {
+        assert_eq!(result(-9999).unwrap_err().raw_os_error(), Some(9999));
+        assert_eq!(result(-2).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(result(i32::MAX).unwrap(), 0x7fff_ffff);
+    }
+
+    #[test]
+    fn the_kernels_own_restart_codes_are_an_interrupt() {
+        for raw in [-512, -513, -514, -516] {
+            assert_eq!(result(raw).unwrap_err().kind(), io::ErrorKind::Interrupted, "{raw}");
+        }
+        assert_eq!(
+            result(-515).unwrap_err().raw_os_error(),
+            Some(515),
+            "ENOIOCTLCMD is no restart"
+        );
+    }
+
+    #[test]
+    fn a_refused_setup_says_what_to_do() {
+        for (errno, word) in [
+            (Errno::PERM, "seccomp"),
+            (Errno::NOSYS, "5.15"),
+            (Errno::NOMEM, "ulimit -l"),
+            (Errno::MFILE, "ulimit -n"),
+            (Errno::INVAL, "queue depth"),
+        ] {
+            let error = setup("io_uring_setup", errno);
+            assert!(error.to_string().contains(word), "{error}");
+            let inner = error.get_ref().unwrap().downcast_ref::<RingError>().unwrap();
+            assert_eq!(inner.raw_os_error(), Some(errno.raw_os_error()));
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! Descriptors that can be lent to the kernel: counted, so that none is closed under an op.
+//!
+//! An [`Fd`] owns a descriptor; each op that names it holds a [`Lease`]. The number is given back
+//! to the system only when no lease is out. Not: the close itself (`op/close.rs`), nor descriptors
+//! registered with the kernel.
+#![allow(unsafe_code)] // The one place where a number becomes an owned descriptor.
+
+use std::fs::File;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::process::{ChildStderr, ChildStdin, ChildStdout};
+use std::task::{Poll, Waker};
+use std::{fmt, io};
+
+use rustix::io::Errno;
+
+use crate::notify;
+use crate::sync::{Arc, AtomicU32, Mutex, Ordering};
+
+/// A descriptor that ops can use. A clone is the same descriptor, counted.
+///
+/// It is closed when the last clone is dropped and the last op that uses it has ended, or by
+/// [`Ring::close`](crate::Ring::close), which waits for the ops and tells the result.
+/// A plain `close(2)` by the last drop may block (a file system whose server is slow).
+///
+/// ```
+/// use deferring::Fd;
+///
+/// let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+/// let ours = Fd::from(ours);
+/// assert!(!ours.is_closed());
+/// # drop(theirs);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Fd {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    raw: RawFd,
+    /// How many leases are out, and [`CLOSING`].
+    leases: AtomicU32,
+    close: Mutex<CloseState>,
+}
+
+/// Set by the first close: no new leases.
+const CLOSING: u32 = 1 << 31;
+
+struct CloseState {
+    stage: Stage,
+    /// Who waits for the last lease, or for the end of the close.
+    wakers: Vec<Waker>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Open,
+    /// Whoever sees the last lease gone may take the descriptor.
+    Draining,
+    /// Taken, to be closed by the taker.
+    Taken,
+    Closed,
+}
+
+impl Fd {
+    /// Takes over a number.
+    ///
+    /// # Safety
+    /// The number is an open descriptor that nobody else owns or closes.
+    #[must_use]
+    pub unsafe fn from_raw(raw: RawFd) -> Self {
+        // SAFETY: passed on.
+        Self::from(unsafe { OwnedFd::from_raw_fd(raw) })
+    }
+
+    /// The right to name this descriptor in an op. If it is closed, a lease that says so.
+    #[must_use]
+    pub fn lease(&self) -> Lease {
+        // `Acquire` pairs with the release of `start_close`: who sees it closing gives up.
+        let before = self.shared.leases.fetch_add(1, Ordering::Acquire);
+        assert!(before & !CLOSING < CLOSING - 1, "2^31 ops use one descriptor");
+        let lease = Lease(Some(Arc::clone(&self.shared)));
+        if before & CLOSING == 0 {
+            lease
+        } else {
+            drop(lease);
+            Lease(None)
+        }
+    }
+
+    /// Whether a close has begun.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared.leases.load(Ordering::Acquire) & CLOSING != 0
+    }
+
+    /// The descriptor back, if this is the only clone, no op uses it and no close has begun.
+    ///
+    /// # Errors
+    /// The `Fd` itself, if any of that is not so.
+    pub fn try_into_owned(self) -> Result<OwnedFd, Self> {
+        let mut shared = Arc::try_unwrap(self.shared).map_err(|shared| Self { shared })?;
+        // The only reference to it: no lease either, as each is one.
+        let state = shared.close.get_mut();
+        if state.stage != Stage::Open {
+            return Err(Self { shared: Arc::new(shared) });
+        }
+        state.stage = Stage::Taken;
+        // SAFETY: owned since `From`, and `Taken` keeps everybody else from closing it.
+        Ok(unsafe { OwnedFd::from_raw_fd(shared.raw) })
+    }
+
+    /// Begins a close: no new leases from now on. Idempotent.
+    pub(crate) fn start_close(&self) {
+        self.shared.leases.fetch_or(CLOSING, Ordering::AcqRel);
+        let mut state = self.shared.close.lock();
+        if state.stage == Stage::Open {
+            state.stage = Stage::Draining;
+        }
+    }
+
+    /// After [`start_close`](Self::start_close): ready with the descriptor for the first who asks
+    /// when no lease is out; with `None` when it is closed; pending (and `waker` kept) until then.
+    pub(crate) fn poll_drained(&self, waker: Option<Waker>) -> Poll<Option<Drained>> {
+        let mut state = self.shared.close.lock();
+        match state.stage {
+            Stage::Open => unreachable!("a close begins with `start_close`"),
+            Stage::Closed => return Poll::Ready(None),
+            // The lock orders this with a lease that is just being dropped: it wakes us under it.
+            Stage::Draining if self.shared.leases.load(Ordering::Acquire) == CLOSING => {
+                state.stage = Stage::Taken;
+                return Poll::Ready(Some(Drained { shared: Arc::clone(&self.shared) }));
+            }
+            Stage::Draining | Stage::Taken => {}
+        }
+        if let Some(waker) = waker {
+            let left = state.wakers.iter().position(|kept| kept.will_wake(&waker));
+            match left {
+                Some(_) => {
+                    drop(state);
+                    drop(waker);
+                }
+                None => state.wakers.push(waker),
+            }
+        }
+        Poll::Pending
+    }
+
+    #[cfg(test)]
+    pub(crate) fn numbered_for_tests(raw: RawFd) -> Self {
+        let close = CloseState { stage: Stage::Closed, wakers: Vec::new() };
+        let shared = Shared { raw, leases: AtomicU32::new(0), close: Mutex::new(close) };
+        Self { shared: Arc::new(shared) }
+    }
+}
+
+impl Shared {
+    /// Wakes those who wait for a change of stage, unlocked.
+    fn wake_closers(&self, stage: Option<Stage>) {
+        let mut state = self.close.lock();
+        if let Some(stage) = stage {
+            state.stage = stage;
+        }
+        let wakers = std::mem::take(&mut state.wakers);
+        drop(state);
+        notify::wake_all_quietly(wakers);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        match self.close.get_mut().stage {
+            // SAFETY: owned since `From`, and nobody has taken it.
+            Stage::Open | Stage::Draining => drop(unsafe { OwnedFd::from_raw_fd(self.raw) }),
+            Stage::Taken | Stage::Closed => {}
+        }
+    }
+}
+
+/// A descriptor that no op uses any more, for the one who closes it.
+///
+/// Dropped without [`closed`](Self::closed), it closes the descriptor itself.
+pub(crate) struct Drained {
+    shared: Arc<Shared>,
+}
+
+impl Drained {
+    pub(crate) fn raw(&self) -> RawFd {
+        self.shared.raw
+    }
+
+    /// The kernel has closed it: its number is no longer ours.
+    pub(crate) fn closed(self) {
+        self.shared.wake_closers(Some(Stage::Closed));
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, so the reference is moved out once.
+        drop(unsafe { std::ptr::read(&this.shared) });
+    }
+}
+
+impl Drop for Drained {
+    fn drop(&mut self) {
+        // SAFETY: `Taken` by us alone; not closed yet, or `closed` would have been called.
+        drop(unsafe { OwnedFd::from_raw_fd(self.shared.raw) });
+        self.shared.wake_closers(Some(Stage::Closed));
+    }
+}
+
+/// The right of one op to name a descriptor. While it lasts, the descriptor stays open.
+pub struct Lease(Option<Arc<Shared>>);
+
+impl Lease {
+    /// The number for an SQE; -1 if the descriptor was closed.
+    #[must_use]
+    pub fn raw(&self) -> RawFd {
+        self.0.as_ref().map_or(-1, |shared| shared.raw)
+    }
+
+    /// Refuses a descriptor that was closed.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn check(&self) -> io::Result<()> {
+        if self.0.is_some() { Ok(()) } else { Err(Errno::BADF.into()) }
+    }
+
+    /// The descriptor for a plain system call, which the lease keeps open.
+    ///
+    /// # Errors
+    /// `EBADF` if it was closed.
+    pub fn try_as_fd(&self) -> io::Result<BorrowedFd<'_>> {
+        self.check()?;
+        // SAFETY: open for as long as the lease is, which is borrowed for as long.
+        Ok(unsafe { BorrowedFd::borrow_raw(self.raw()) })
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(shared) = &self.0 else { return };
+        // `Release` orders the op's use of the number before the close; the closer acquires.
+        if shared.leases.fetch_sub(1, Ordering::AcqRel) == CLOSING + 1 {
+            shared.wake_closers(None);
+        }
+    }
+}
+
+impl fmt::Debug for Fd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let leases = self.shared.leases.load(Ordering::Relaxed);
+        let state = if leases & CLOSING == 0 { "" } else { ", closing" };
+        write!(f, "Fd({}, {} ops{state})", self.shared.raw, leases & !CLOSING)
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lease({})", self.raw())
+    }
+}
+
+impl fmt::Debug for Drained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Drained({})", self.shared.raw)
+    }
+}
+
+impl From<OwnedFd> for Fd {
+    fn from(fd: OwnedFd) -> Self {
+        let close = CloseState { stage: Stage::Open, wakers: Vec::new() };
+        let shared =
+            Shared { raw: fd.into_raw_fd(), leases: AtomicU32::new(0), close: Mutex::new(close) };
+        Self { shared: Arc::new(shared) }
+    }
+}
+
+macro_rules! from_owners {
+    ($($owner:ty),* $(,)?) => {
+        $(impl From<$owner> for Fd {
+            fn from(owner: $owner) -> Self {
+                OwnedFd::from(owner).into()
+            }
+        })*
+    };
+}
+
+from_owners!(
+    File,
+    TcpListener,
+    TcpStream,
+    UdpSocket,
+    UnixDatagram,
+    UnixListener,
+    UnixStream,
+    ChildStdin,
+    ChildStdout,
+    ChildStderr,
+);
+
+/// A duplicate of somebody else's descriptor, as an [`Fd`] of its own.
+///
+/// # Errors
+/// Those of `fcntl(F_DUPFD_CLOEXEC)`.
+impl TryFrom<BorrowedFd<'_>> for Fd {
+    type Error = io::Error;
+
+    fn try_from(fd: BorrowedFd<'_>) -> io::Result<Self> {
+        Ok(fd.as_fd().try_clone_to_owned()?.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    fn is_open(raw: RawFd) -> bool {
+        std::fs::symlink_metadata(format!("/proc/self/fd/{raw}")).is_ok()
+    }
+
+    #[test]
+    fn a_descriptor_stays_open_while_a_lease_is_out() {
+        let fd = Fd::from(File::open("/dev/null").unwrap());
+        let (lease, raw) = (fd.lease(), fd.shared.raw);
+        drop(fd);
+        assert!(is_open(raw));
+        assert_eq!(lease.try_as_fd().unwrap().as_raw_fd(), raw);
+    }
+
+    #[test]
+    fn a_close_refuses_new_leases_and_waits_for_the_old() {
+        let fd = Fd::from(File::open("/dev/null").unwrap());
+        let lease = fd.lease();
+        fd.start_close();
+        assert!(fd.lease().check().is_err());
+        assert!(fd.poll_drained(None).is_pending());
+        drop(lease);
+        let Poll::Ready(Some(drained)) = fd.poll_drained(None) else { panic!("drained") };
+        assert!(fd.poll_drained(None).is_pending(), "one closes, the others wait");
+        drop(drained);
+        assert!(matches!(fd.poll_drained(None), Poll::Ready(None)));
+    }
+
+    #[test]
+    fn an_unused_descriptor_can_be_had_back() {
+        let fd = Fd::from(File::open("/dev/null").unwrap());
+        let clone = fd.clone();
+        let fd = fd.try_into_owned().unwrap_err();
+        drop(clone);
+        assert!(is_open(fd.try_into_owned().unwrap().as_raw_fd()));
+    }
+}

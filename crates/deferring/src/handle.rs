@@ -1,0 +1,205 @@
+//! The user's claim on an op's output: await, take, cancel, detach, drop.
+//!
+//! A handle owns nothing that the kernel can touch (P1): the op is in its slot. So dropping a
+//! handle, forgetting it, or moving it to another thread is sound at any time. Not: states
+//! (`inflight/slot.rs`).
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::inflight::{CancelOutcome, Token};
+use crate::op::Op;
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
+use crate::turn::Shared;
+
+/// A claim on the output of an op that has been queued.
+///
+/// - Await it, on any executor, while somebody turns the ring.
+/// - [`try_take`](Handle::try_take) it after a [`reap`](crate::Ring::reap).
+/// - [`cancel`](Handle::cancel) it, best effort. Its result comes all the same, once.
+/// - Drop it: that asks for a cancel and gives up the output. What the op borrowed is freed when
+///   the kernel is done with it; a descriptor that comes late is closed.
+/// - [`detach`](Handle::detach) it: the op runs to its end, and the output is dropped then.
+#[must_use = "dropping a handle cancels its op; use `.detach()` to let it run"]
+pub struct Handle<T: Op> {
+    shared: Arc<Shared>,
+    claim: Claim<T>,
+    /// The result has been taken, or given up.
+    over: AtomicBool,
+    polled: bool,
+}
+
+enum Claim<T> {
+    Slot(Token),
+    /// The op was refused before it got a slot, and the kernel never heard of it.
+    Refused(Mutex<Option<Box<(T, io::Error)>>>),
+}
+
+// Nothing is pinned: the op is elsewhere.
+impl<T: Op> Unpin for Handle<T> {}
+
+impl<T: Op> Handle<T> {
+    pub(crate) fn new(shared: Arc<Shared>, queued: Result<Token, (T, io::Error)>) -> Self {
+        let claim = match queued {
+            Ok(token) => Claim::Slot(token),
+            Err(refused) => Claim::Refused(Mutex::new(Some(Box::new(refused)))),
+        };
+        Self { shared, claim, over: AtomicBool::new(false), polled: false }
+    }
+
+    /// The output, if it is here and has not been taken. It is here after a
+    /// [`reap`](crate::Ring::reap) that saw the op end.
+    #[doc(alias = "syscall_result")]
+    pub fn try_take(&self) -> Option<T::Output> {
+        if self.over.load(Ordering::Acquire) {
+            return None;
+        }
+        match &self.claim {
+            Claim::Slot(token) => self.shared.try_take::<T>(*token, &self.over),
+            Claim::Refused(refused) => {
+                let refused = refused.lock().take()?;
+                self.over.store(true, Ordering::Release);
+                Some(refuse(*refused))
+            }
+        }
+    }
+
+    /// Whether the output is here, or has been taken.
+    pub fn is_done(&self) -> bool {
+        match &self.claim {
+            Claim::Slot(token) => self.over.load(Ordering::Acquire) || self.shared.is_done(*token),
+            Claim::Refused(_) => true,
+        }
+    }
+
+    /// Asks for a cancel, now; await the return value to learn what it achieved.
+    ///
+    /// An op that the kernel has not been given ends at once, with `ECANCELED`, and costs no
+    /// system call. For others the cancel goes out with the next submit, before everything else.
+    /// Whatever the outcome, the op's own result comes, once, through this handle. A second cancel
+    /// joins the first.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use deferring::{CancelOutcome, Fd, PollFlags, Ring, block_on};
+    ///
+    /// let ring = Ring::builder().build()?;
+    /// let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    /// let readable = ring.poll(&Fd::from(ours), PollFlags::IN); // never comes
+    /// assert_eq!(block_on(&ring, readable.cancel()), CancelOutcome::Cancelled);
+    /// assert!(block_on(&ring, readable).is_err());
+    /// # drop(theirs);
+    /// # Ok(()) }
+    /// ```
+    pub fn cancel(&self) -> Cancel<'_, T> {
+        if let (Claim::Slot(token), false) = (&self.claim, self.over.load(Ordering::Acquire)) {
+            self.shared.cancel(*token);
+        }
+        Cancel { handle: self }
+    }
+
+    /// Gives the output up and lets the op run to its end. Descriptors that it opens are closed,
+    /// buffers freed.
+    pub fn detach(self) {
+        self.let_go(true);
+    }
+
+    fn let_go(&self, detach: bool) {
+        if let (Claim::Slot(token), false) = (&self.claim, self.over.swap(true, Ordering::AcqRel)) {
+            self.shared.let_go(*token, detach);
+        }
+    }
+
+    /// The name under which the kernel knows the op, for ops that refer to other ops.
+    pub(crate) fn target(&self) -> Option<Token> {
+        match self.claim {
+            Claim::Slot(token) => Some(token),
+            Claim::Refused(_) => None,
+        }
+    }
+
+    /// Queues another op on the same ring.
+    pub(crate) fn queue_beside<U: Op>(&self, op: U) -> Handle<U> {
+        Handle::new(Arc::clone(&self.shared), self.shared.queue(op))
+    }
+}
+
+fn refuse<T: Op>((op, error): (T, io::Error)) -> T::Output {
+    op.decode(Err(error))
+}
+
+impl<T: Op> Future for Handle<T> {
+    type Output = T::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T::Output> {
+        let this = self.get_mut();
+        assert!(!*this.over.get_mut(), "the result of this handle has been taken");
+        let output = match &mut this.claim {
+            Claim::Slot(token) => {
+                let first = !std::mem::replace(&mut this.polled, true);
+                match this.shared.poll_op::<T>(*token, first, cx, &this.over) {
+                    Poll::Ready(output) => output,
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            Claim::Refused(refused) => {
+                let refused = refused.get_mut().take().expect("taken once");
+                *this.over.get_mut() = true;
+                refuse(*refused)
+            }
+        };
+        Poll::Ready(output)
+    }
+}
+
+impl<T: Op> Drop for Handle<T> {
+    fn drop(&mut self) {
+        self.let_go(false);
+    }
+}
+
+impl<T: Op> fmt::Debug for Handle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what: &dyn fmt::Debug = match &self.claim {
+            Claim::Slot(token) => token,
+            Claim::Refused(_) => &"refused",
+        };
+        f.debug_tuple("Handle").field(&T::CODE).field(what).finish()
+    }
+}
+
+/// What a cancel achieved, to be awaited or looked at. Dropping it takes nothing back.
+#[derive(Debug)]
+pub struct Cancel<'a, T: Op> {
+    handle: &'a Handle<T>,
+}
+
+impl<T: Op> Cancel<'_, T> {
+    /// The outcome, if it is known by now.
+    pub fn outcome(&self) -> Option<CancelOutcome> {
+        self.ask(None)
+    }
+
+    fn ask(&self, waker: Option<std::task::Waker>) -> Option<CancelOutcome> {
+        match &self.handle.claim {
+            Claim::Slot(token) if !self.handle.over.load(Ordering::Acquire) => {
+                self.handle.shared.cancel_outcome(*token, waker)
+            }
+            Claim::Slot(_) | Claim::Refused(_) => Some(CancelOutcome::Finished),
+        }
+    }
+}
+
+impl<T: Op> Future for Cancel<'_, T> {
+    type Output = CancelOutcome;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CancelOutcome> {
+        match self.ask(Some(cx.waker().clone())) {
+            Some(outcome) => Poll::Ready(outcome),
+            None => Poll::Pending,
+        }
+    }
+}

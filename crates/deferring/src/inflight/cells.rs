@@ -1,0 +1,192 @@
+//! Where the bytes of ops live: cells that never move.
+//!
+//! An op that fits is stored in its cell; a larger one in a box, and the cell holds the box. The
+//! kernel is given addresses into cells (a timespec, an `open_how`), so a cell's address is final,
+//! and Rust never forms a reference to a whole cell. Not: which cells are in use (`table.rs`).
+#![allow(unsafe_code)] // Ops are stored without their type.
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+
+use crate::op::{Op, Opcode, Sqe};
+
+/// The bytes of one cell. Every op of ours but `Statx` and `Renameat` fits.
+pub(crate) const CELL_BYTES: usize = 128;
+const PAGE_CELLS: usize = 64;
+
+#[repr(C, align(16))]
+struct Cell(MaybeUninit<[u8; CELL_BYTES]>);
+
+const PAGE: Layout = Layout::new::<[Cell; PAGE_CELLS]>();
+
+/// What the ring does with an op whose type it has forgotten.
+pub(crate) struct Vtable {
+    pub(crate) opcode: Opcode,
+    /// # Safety
+    /// The cell holds a live op of this type.
+    pub(crate) encode: unsafe fn(NonNull<u8>, &mut Sqe),
+    /// Decodes and drops the output; the cell is empty afterwards.
+    /// # Safety
+    /// As for `encode`, and the kernel has let go of the op.
+    bury: unsafe fn(NonNull<u8>, io::Result<u32>),
+}
+
+struct VtableOf<T>(std::marker::PhantomData<T>);
+
+const fn fits<T>() -> bool {
+    size_of::<T>() <= CELL_BYTES && align_of::<T>() <= align_of::<Cell>()
+}
+
+impl<T: Op> VtableOf<T> {
+    const VTABLE: Vtable = Vtable { opcode: T::CODE, encode: Self::encode, bury: Self::bury };
+
+    unsafe fn encode(cell: NonNull<u8>, sqe: &mut Sqe) {
+        // SAFETY: the caller promises a live `T` in the cell; the table's lock makes the access
+        // exclusive, and the kernel has not been told of it yet.
+        unsafe { locate::<T>(cell).as_mut() }.encode(sqe);
+    }
+
+    unsafe fn bury(cell: NonNull<u8>, result: io::Result<u32>) {
+        // SAFETY: passed on.
+        drop(unsafe { take::<T>(cell) }.decode(result));
+    }
+}
+
+/// Where the op itself is: in the cell, or in the box that the cell holds.
+///
+/// # Safety
+/// The cell holds a live `T` that [`put`] stored.
+unsafe fn locate<T>(cell: NonNull<u8>) -> NonNull<T> {
+    if fits::<T>() {
+        cell.cast()
+    } else {
+        // SAFETY: `put` wrote this pointer.
+        unsafe { cell.cast::<NonNull<T>>().read() }
+    }
+}
+
+/// Stores an op in an empty cell.
+///
+/// # Safety
+/// The cell is empty, and nobody else touches it meanwhile.
+unsafe fn put<T: Op>(cell: NonNull<u8>, op: T) {
+    if fits::<T>() {
+        // SAFETY: it fits in size and alignment, and the caller vouches for the cell.
+        unsafe { cell.cast::<T>().write(op) };
+    } else {
+        // A raw pointer, not a `Box`: moving a `Box` claims what it points to for itself alone,
+        // while the kernel may hold an address in there.
+        let boxed = NonNull::from(Box::leak(Box::new(op)));
+        // SAFETY: a pointer always fits.
+        unsafe { cell.cast::<NonNull<T>>().write(boxed) };
+    }
+}
+
+/// Takes the op out; the cell is empty afterwards.
+///
+/// # Safety
+/// The cell holds a live `T`, and the kernel has let go of it.
+pub(crate) unsafe fn take<T: Op>(cell: NonNull<u8>) -> T {
+    // SAFETY: passed on.
+    let op = unsafe { locate::<T>(cell) };
+    if fits::<T>() {
+        // SAFETY: a live `T`, which the caller gives up.
+        unsafe { op.read() }
+    } else {
+        // SAFETY: `put` leaked this box.
+        *unsafe { Box::from_raw(op.as_ptr()) }
+    }
+}
+
+/// An op moved out of its cell, to be decoded and dropped once the ring is unlocked.
+pub(crate) struct Corpse {
+    bytes: Cell,
+    vtable: &'static Vtable,
+    result: i32,
+}
+
+impl Corpse {
+    /// Decodes and drops: closes an fd that came too late, frees the buffers.
+    pub(crate) fn bury(mut self) {
+        let cell = NonNull::from(&mut self.bytes).cast();
+        let result = crate::error::result(self.result);
+        // SAFETY: `exhume` moved the live op in here, and ops may move once the kernel let go.
+        unsafe { (self.vtable.bury)(cell, result) }
+    }
+}
+
+/// All cells of a ring, in pages.
+pub(crate) struct Cells {
+    pages: Vec<NonNull<u8>>,
+    leaked: bool,
+}
+
+// SAFETY: the pages are ours alone, and ops are `Send`.
+unsafe impl Send for Cells {}
+
+impl Cells {
+    pub(crate) const fn new() -> Self {
+        Self { pages: Vec::new(), leaked: false }
+    }
+
+    pub(crate) fn vtable<T: Op>() -> &'static Vtable {
+        &VtableOf::<T>::VTABLE
+    }
+
+    /// The cell's address, which is final. Makes the page if it is new.
+    pub(crate) fn at(&mut self, index: u32) -> NonNull<u8> {
+        let (page, cell) = (index as usize / PAGE_CELLS, index as usize % PAGE_CELLS);
+        while self.pages.len() <= page {
+            // SAFETY: `PAGE` is not of size zero.
+            let new = unsafe { alloc(PAGE) };
+            self.pages.push(NonNull::new(new).unwrap_or_else(|| handle_alloc_error(PAGE)));
+        }
+        // SAFETY: `cell` is below `PAGE_CELLS`, so the result is inside the page.
+        unsafe { self.pages[page].add(cell * CELL_BYTES) }
+    }
+
+    /// Stores an op.
+    ///
+    /// # Safety
+    /// The cell of this index is empty.
+    pub(crate) unsafe fn put<T: Op>(&mut self, index: u32, op: T) {
+        // SAFETY: passed on; `&mut self` keeps others away.
+        unsafe { put(self.at(index), op) }
+    }
+
+    /// Moves an op of unknown type out of its cell.
+    ///
+    /// # Safety
+    /// The cell holds a live op of this vtable's type, and the kernel has let go of it. The cell
+    /// counts as empty afterwards.
+    pub(crate) unsafe fn exhume(
+        &mut self,
+        index: u32,
+        vtable: &'static Vtable,
+        result: i32,
+    ) -> Corpse {
+        // SAFETY: the cell is readable in whole, and `Cell` does not ask that it be initialised.
+        let bytes = unsafe { self.at(index).cast::<Cell>().read() };
+        Corpse { bytes, vtable, result }
+    }
+
+    /// The pages will never be freed: the kernel may still write there.
+    pub(crate) fn leak(&mut self) {
+        self.leaked = true;
+    }
+}
+
+impl Drop for Cells {
+    /// The table has seen to it that no cell holds an op, or has called [`Cells::leak`].
+    fn drop(&mut self) {
+        if self.leaked {
+            return;
+        }
+        for page in self.pages.drain(..) {
+            // SAFETY: made by `at` with this layout, and freed nowhere else.
+            unsafe { dealloc(page.as_ptr(), PAGE) }
+        }
+    }
+}

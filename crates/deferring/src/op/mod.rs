@@ -1,0 +1,117 @@
+//! Ops: one request each, one file each.
+//!
+//! An op owns what the kernel will touch, writes its question into an [`Sqe`], and turns the
+//! answer into its output. It makes no system call and knows nothing of slots, rings or threads.
+//! To add one, see "add an op" in CONTRIBUTING.md. Not: where ops live meanwhile (`inflight/`).
+#![allow(unsafe_code)] // An op promises that what its SQE names stays (`unsafe impl Op`).
+
+mod async_cancel;
+mod close;
+mod nop;
+mod path;
+mod read;
+mod sqe;
+mod write;
+
+use std::io;
+
+pub(crate) use async_cancel::AsyncCancel;
+pub use close::Close;
+pub use nop::Nop;
+pub use path::{At, CWD, PathArg};
+pub use read::Read;
+pub use sqe::{Cqe, Opcode, Sqe};
+pub use write::Write;
+
+use crate::buf::{BufResult, StandIn};
+
+/// A request to the kernel.
+///
+/// Implement it for an operation that this crate does not have; queue it with
+/// [`Ring::queue`](crate::Ring::queue).
+///
+/// # Safety
+///
+/// 1. Memory and descriptors that [`encode`](Op::encode) names are owned by the op (or live for
+///    ever), stay valid and in place however the op is moved *before* `encode`, and nobody else
+///    uses them before `decode` or `drop`. The ring does not move the op from `encode` until the
+///    last CQE.
+/// 2. `encode` asks for one answer: one CQE, or several that end in one without `F_MORE`. It runs
+///    with the ring locked: it must not panic, block or call the ring.
+pub unsafe trait Op: Send + Sized + 'static {
+    /// What the op gives.
+    type Output: Outcome;
+
+    /// The kernel operation.
+    const CODE: Opcode;
+
+    /// Refuses what the kernel must not be asked. A refused op never gets a slot; its handle is
+    /// ready at once, with this error.
+    ///
+    /// # Errors
+    /// What is wrong with the arguments, as an errno where there is one.
+    fn check(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Writes the question. `opcode` and `user_data` are set by the ring.
+    fn encode(&mut self, sqe: &mut Sqe);
+
+    /// Turns the answer into the output. Also called with an error for an op that never reached
+    /// the kernel.
+    fn decode(self, result: io::Result<u32>) -> Self::Output;
+}
+
+/// What an op can give: something that can also say "it failed, and its memory stays with the
+/// kernel".
+pub trait Outcome {
+    /// The output of an op that was in the kernel when its ring went away and whose memory can
+    /// never be given back.
+    fn lost(error: io::Error) -> Self;
+}
+
+impl<T> Outcome for io::Result<T> {
+    fn lost(error: io::Error) -> Self {
+        Err(error)
+    }
+}
+
+impl<T, B: StandIn> Outcome for BufResult<T, B> {
+    fn lost(error: io::Error) -> Self {
+        Self(Err(error), B::stand_in())
+    }
+}
+
+/// The address of something that the kernel will read or write.
+pub(crate) fn address<T: ?Sized>(pointer: *const T) -> u64 {
+    pointer.cast::<u8>().expose_provenance() as u64
+}
+
+/// The result of an op whose only success is 0.
+pub(crate) fn zero(result: io::Result<u32>) -> io::Result<()> {
+    result.map(|value| debug_assert_eq!(value, 0, "this op succeeds with 0"))
+}
+
+/// Poll events as an SQE holds them: the two halves change places on big-endian machines.
+pub(crate) fn poll32(events: rustix::event::PollFlags) -> u32 {
+    let bits = u32::from(events.bits());
+    if cfg!(target_endian = "big") { bits.rotate_left(16) } else { bits }
+}
+
+/// Longest transfer of one call: what the kernel caps at (`MAX_RW_COUNT`).
+pub(crate) const TRANSFER_MAX: usize = 0x7fff_f000;
+
+/// A length as an SQE holds it: what is above [`TRANSFER_MAX`] becomes a short transfer.
+#[allow(clippy::cast_possible_truncation)] // Capped.
+pub(crate) const fn transfer_len(len: usize) -> u32 {
+    if len > TRANSFER_MAX { TRANSFER_MAX as u32 } else { len as u32 }
+}
+
+/// Encodes an op as the ring does and compares, addresses apart.
+#[cfg(test)]
+pub(crate) fn check_encode<T: Op>(mut op: T, expected: &str) {
+    op.check().expect("the op is refused");
+    let mut sqe = Sqe { opcode: T::CODE, ..Sqe::EMPTY };
+    op.encode(&mut sqe);
+    assert_eq!(sqe.without_addresses(), expected);
+}

@@ -1,0 +1,83 @@
+//! Paths and the directories they start from, as ops own them.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use super::address;
+use crate::fd::{Fd, Lease};
+
+/// The directory that a relative path starts from.
+///
+/// Made from an `&Fd`, or [`CWD`]. An absolute path ignores it.
+#[derive(Debug)]
+pub struct At(Option<Lease>);
+
+/// The current working directory, as the start of a relative path (`AT_FDCWD`).
+pub const CWD: At = At(None);
+
+const AT_FDCWD: RawFd = -100;
+
+impl At {
+    /// The number for an SQE.
+    #[must_use]
+    pub fn raw(&self) -> RawFd {
+        self.0.as_ref().map_or(AT_FDCWD, Lease::raw)
+    }
+
+    /// Refuses a directory that is closed.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn check(&self) -> io::Result<()> {
+        self.0.as_ref().map_or(Ok(()), Lease::check)
+    }
+}
+
+impl From<&Fd> for At {
+    fn from(dir: &Fd) -> Self {
+        Self(Some(dir.lease()))
+    }
+}
+
+/// A path that an op owns: NUL-terminated, in place until the last CQE.
+#[derive(Debug)]
+pub struct PathArg(Option<CString>);
+
+impl PathArg {
+    /// Copies a path.
+    #[must_use]
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        Self(CString::new(path.as_ref().as_os_str().as_bytes()).ok())
+    }
+
+    /// Refuses a path with a NUL in it, which names no file. (The kernel would cut it there.)
+    ///
+    /// # Errors
+    /// `ENOENT`.
+    pub fn check(&self) -> io::Result<()> {
+        if self.0.is_some() { Ok(()) } else { Err(Errno::NOENT.into()) }
+    }
+
+    /// The address for an SQE.
+    #[must_use]
+    pub fn address(&self) -> u64 {
+        self.0.as_ref().map_or(0, |path| address(path.as_ptr()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c35_a_nul_in_a_path_is_not_found() {
+        let error = PathArg::new("a\0b").check().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(PathArg::new("a").check().is_ok());
+    }
+}

@@ -1,0 +1,213 @@
+//! The door. It forwards.
+//!
+//! Not: states (`inflight/`), system calls (`backend/`), what a turn is (`turn.rs`). The methods
+//! that queue one particular op stand beside the op, in `op/`.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
+
+use crate::backend::uring::Params;
+use crate::config::Builder;
+use crate::handle::Handle;
+use crate::inflight::Pending;
+use crate::op::{Op, Opcode};
+use crate::sync::Arc;
+use crate::turn::Shared;
+
+/// An io_uring: where system calls are queued.
+///
+/// A clone is the same ring. All methods may be called from any thread. When the last clone is
+/// dropped, what is out is cancelled and waited for, up to
+/// [`drain_timeout`](Builder::drain_timeout).
+///
+/// Every method that names an operation only queues it, and gives a [`Handle`] at once. The ring
+/// has to be turned for anything to happen: by [`block_on`](crate::block_on), or by hand:
+///
+/// ```
+/// use std::time::Duration;
+/// use deferring::{BufResult, Fd, Ring};
+///
+/// let ring = Ring::builder().queue_depth(64).build()?;
+/// let file = Fd::from(std::fs::File::open("/proc/self/comm")?);
+/// let handle = ring.read(&file, Vec::with_capacity(64), 0); // queued, nothing more
+/// ring.submit()?;
+/// while !ring.wait(Some(Duration::from_millis(10)))? {}
+/// ring.reap()?;
+/// let BufResult(n, buf) = handle.try_take().expect("reaped");
+/// assert_eq!(n?, buf.len());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Ring {
+    door: Arc<Door>,
+}
+
+/// Held by `Ring`s only, not by handles: when it goes, the ring ends.
+struct Door {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+/// What a ring has done so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// SQEs given to the kernel: ops, and cancels.
+    pub sqes: u64,
+    /// `io_uring_enter` calls.
+    pub enters: u64,
+}
+
+impl Ring {
+    /// How a ring is to be.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn open(config: Builder) -> io::Result<Self> {
+        let shared = Arc::new(Shared::open(&config)?);
+        Ok(Self { door: Arc::new(Door { shared }) })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.door.shared
+    }
+
+    /// Queues any op, your own too. Nothing reaches the kernel before a
+    /// [`submit`](Ring::submit). The queue is bounded by memory alone.
+    pub fn queue<T: Op>(&self, op: T) -> Handle<T> {
+        let shared = self.shared();
+        Handle::new(Arc::clone(shared), shared.queue(op))
+    }
+
+    /// Sends everything that is queued, in one `io_uring_enter` for each
+    /// [`queue_depth`](Builder::queue_depth) of it: cancels first, then ops in the order in which
+    /// they were queued. Returns how many SQEs the kernel took. With nothing queued it returns 0 and
+    /// makes no system call.
+    ///
+    /// # Errors
+    /// `EAGAIN` if the kernel has no memory now, `EEXIST` from the wrong thread of a
+    /// [`single_issuer`](Builder::single_issuer) ring, and others of `io_uring_enter(2)`. Nothing is
+    /// lost by an error: what was not taken goes out with the next submit.
+    #[doc(alias = "io_uring_enter")]
+    pub fn submit(&self) -> io::Result<usize> {
+        self.shared().submit()
+    }
+
+    /// Waits until a completion is there to be reaped, or until the time is over; `None` waits for
+    /// as long as it takes, zero does not wait. True if there is one. A signal ends the wait early,
+    /// with false.
+    ///
+    /// It submits nothing: what is still queued is not waited for. No lock is held; other threads
+    /// may queue, submit and reap meanwhile.
+    ///
+    /// # Errors
+    /// Those of `io_uring_enter(2)`.
+    #[doc(alias = "cqe_ready")]
+    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<bool> {
+        self.shared().wait(timeout)
+    }
+
+    /// Fills the results of all ops that have ended, wakes whoever awaits them, and frees what
+    /// nobody awaits. Returns how many ops ended. Does not wait.
+    ///
+    /// # Errors
+    /// In a forked child, whose ring this is not.
+    ///
+    /// # Panics
+    /// If a waker of yours panics: with its panic, after all others were called.
+    #[doc(alias = "fill_completions")]
+    pub fn reap(&self) -> io::Result<usize> {
+        self.shared().reap()
+    }
+
+    /// What is out, by where it is.
+    pub fn pending(&self) -> Pending {
+        self.shared().pending()
+    }
+
+    /// How many ops have been queued and have not ended.
+    pub fn in_flight(&self) -> usize {
+        let Pending { queued, in_kernel, .. } = self.pending();
+        queued + in_kernel
+    }
+
+    /// What the ring has done so far.
+    pub fn stats(&self) -> Stats {
+        let (sqes, enters) = self.shared().sqes_and_enters();
+        Stats { sqes, enters }
+    }
+
+    /// How the ring turned out.
+    pub fn params(&self) -> &Params {
+        self.shared().params()
+    }
+
+    /// How many SQEs one system call can take: what was asked for, rounded up.
+    pub fn queue_depth(&self) -> u32 {
+        self.params().sq_entries
+    }
+
+    /// Whether the kernel has this operation. One that it lacks fails with `EINVAL`.
+    #[doc(alias = "io_uring_probe")]
+    pub fn supports(&self, opcode: Opcode) -> bool {
+        self.shared().supports(opcode)
+    }
+
+    /// Whether a wait can have a timeout without an op of its own (`IORING_FEAT_EXT_ARG`). Always
+    /// true: a kernel without it is refused when the ring is built.
+    #[doc(alias = "IORING_FEAT_EXT_ARG")]
+    pub fn supports_ext_arg(&self) -> bool {
+        true
+    }
+
+    /// Has the kernel add 1 to an eventfd whenever a completion comes, replacing none: a ring has
+    /// one eventfd at most. Watch it in a loop of your own, and [`reap`](Ring::reap) when it is
+    /// readable. One signal may stand for many completions, and is a hint: there may be none left.
+    /// (The ring itself can be watched in the same way; it implements [`AsFd`].)
+    ///
+    /// # Errors
+    /// `EBUSY` if there is one already, and others of `io_uring_register(2)`.
+    #[doc(alias = "IORING_REGISTER_EVENTFD")]
+    pub fn register_eventfd(&self, eventfd: impl AsFd) -> io::Result<()> {
+        self.shared().register_eventfd(eventfd.as_fd())
+    }
+
+    /// Takes the eventfd away again.
+    ///
+    /// # Errors
+    /// `ENXIO` if there is none.
+    #[doc(alias = "IORING_UNREGISTER_EVENTFD")]
+    pub fn unregister_eventfd(&self) -> io::Result<()> {
+        self.shared().unregister_eventfd()
+    }
+}
+
+/// The ring's descriptor: readable when a completion is there to be reaped.
+impl AsFd for Ring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared().as_fd()
+    }
+}
+
+impl AsRawFd for Ring {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl fmt::Debug for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring")
+            .field("params", self.params())
+            .field("pending", &self.pending())
+            .finish()
+    }
+}

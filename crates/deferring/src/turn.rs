@@ -1,0 +1,514 @@
+//! A ring in motion: admit what waits, submit, wait, reap, wake.
+//!
+//! One lock, `core`, is on every operation's path; it is never held over a system call or over
+//! user code (P11). Whoever has the ring may call everything here from any thread. Not: the states
+//! of ops (`inflight/`), nor who decides to wait (`driver/`, or the user).
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use crate::backend::uring::{self, Cq, ForkMark, Kernel, Params, Probe, Sq, Uring};
+use crate::config::Builder;
+use crate::driver::Seat;
+use crate::error;
+use crate::inflight::{CancelOutcome, Completed, Inflight, Pending, Taken, Token};
+use crate::notify::Calls;
+use crate::op::{Op, Opcode, Outcome, Sqe, poll32};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
+
+/// What all handles and clones of a ring share.
+pub(crate) struct Shared {
+    mark: ForkMark,
+    kernel: Kernel,
+    probe: Probe,
+    core: Mutex<Core>,
+    pub(crate) seat: Seat,
+    drain_timeout: Duration,
+}
+
+/// What only one thread may touch at a time.
+struct Core {
+    sq: Sq,
+    cq: Cq,
+    inflight: Inflight,
+    /// Ops and cancels given to the kernel so far.
+    sqes: u64,
+    /// The last `Ring` is gone; nothing is queued any more.
+    closed: bool,
+    /// The kernel watches the bell of [`Seat`].
+    bell_armed: bool,
+    /// A list for wakers, kept so that a reap does not allocate one.
+    spare: Vec<Waker>,
+}
+
+/// How many CQEs are reaped between two unlocks.
+const REAP_BATCH: usize = 64;
+
+/// Ops that were leaked by all rings of this process; see [`leaked_ops`].
+static LEAKED: AtomicU64 = AtomicU64::new(0);
+
+/// How many ops this process has leaked: they were in the kernel when their ring was dropped, and
+/// did not end within [`Builder::drain_timeout`]. Their memory and descriptors stay as they are
+/// until the process exits.
+#[must_use]
+pub fn leaked_ops() -> u64 {
+    LEAKED.load(Ordering::Relaxed)
+}
+
+/// What a reap found.
+#[derive(Default)]
+struct Reaped {
+    ops: usize,
+    bell: bool,
+}
+
+impl Core {
+    /// Writes as many SQEs as fit and shows them to the kernel. Returns how many were written now,
+    /// and how many the kernel has not taken.
+    fn fill(&mut self) -> (u32, u32) {
+        let mut written = 0;
+        while self.sq.push(|sqe| self.inflight.admit(sqe)) {
+            written += 1;
+        }
+        self.sqes += u64::from(written);
+        (written, self.sq.publish())
+    }
+
+    /// Has the kernel watch the bell. False if the SQ is full.
+    fn arm_bell(&mut self, bell: BorrowedFd<'_>) {
+        if self.bell_armed {
+            return;
+        }
+        self.bell_armed = self.sq.push(|sqe| {
+            *sqe = Sqe {
+                opcode: Opcode::POLL_ADD,
+                fd: std::os::fd::AsRawFd::as_raw_fd(&bell),
+                op_flags: poll32(rustix::event::PollFlags::IN),
+                user_data: Token::BELL.user_data(),
+                ..Sqe::EMPTY
+            };
+            true
+        });
+    }
+
+    /// Moves slots on by up to a batch of CQEs. Returns how many there were.
+    fn reap_batch(&mut self, most: usize, wakes: &mut Vec<Waker>, reaped: &mut Reaped) -> usize {
+        let mut popped = 0;
+        while popped < most {
+            let Some(cqe) = self.cq.pop() else { break };
+            popped += 1;
+            match self.inflight.complete(cqe, wakes) {
+                Completed::Op => reaped.ops += 1,
+                Completed::Other => {}
+                Completed::Bell => {
+                    self.bell_armed = false;
+                    reaped.bell = true;
+                }
+            }
+        }
+        self.cq.give_back();
+        popped
+    }
+}
+
+impl Shared {
+    pub(crate) fn open(config: &Builder) -> io::Result<Self> {
+        let mark = ForkMark::of_this_process()
+            .map_err(|errno| error::setup("madvise(MADV_WIPEONFORK)", errno))?;
+        let Uring { sq, cq, kernel, probe } = uring::open(config)?;
+        let core = Core {
+            sq,
+            cq,
+            inflight: Inflight::new(),
+            sqes: 0,
+            closed: false,
+            bell_armed: false,
+            spare: Vec::new(),
+        };
+        Ok(Self {
+            mark,
+            kernel,
+            probe,
+            core: Mutex::new(core),
+            seat: Seat::new(),
+            drain_timeout: config.drain_timeout,
+        })
+    }
+
+    /// Refuses a forked child (P9).
+    fn check_process(&self) -> io::Result<()> {
+        if self.mark.is_this_process() { Ok(()) } else { Err(error::forked()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock()
+    }
+
+    pub(crate) const fn params(&self) -> &Params {
+        self.kernel.params()
+    }
+
+    pub(crate) const fn supports(&self, opcode: Opcode) -> bool {
+        self.probe.supports(opcode)
+    }
+
+    pub(crate) fn pending(&self) -> Pending {
+        if self.check_process().is_err() {
+            return Pending::default();
+        }
+        self.lock().inflight.pending()
+    }
+
+    /// Given to the kernel so far, and how many calls that took.
+    pub(crate) fn sqes_and_enters(&self) -> (u64, u64) {
+        if self.check_process().is_err() {
+            return (0, 0);
+        }
+        (self.lock().sqes, self.kernel.enters())
+    }
+
+    pub(crate) fn register_eventfd(&self, eventfd: BorrowedFd<'_>) -> io::Result<()> {
+        self.check_process()?;
+        Ok(self.kernel.register_eventfd(eventfd)?)
+    }
+
+    pub(crate) fn unregister_eventfd(&self) -> io::Result<()> {
+        self.check_process()?;
+        Ok(self.kernel.unregister_eventfd()?)
+    }
+
+    /// Gives an op its slot. An op that cannot have one comes back with the reason.
+    pub(crate) fn queue<T: Op>(&self, op: T) -> Result<Token, (T, io::Error)> {
+        if let Err(error) = self.check_process().and_then(|()| op.check()) {
+            return Err((op, error));
+        }
+        let mut core = self.lock();
+        if core.closed {
+            drop(core);
+            return Err((op, error::closed()));
+        }
+        let token = core.inflight.insert(op);
+        drop(core);
+        self.seat.call_sleeper();
+        Ok(token)
+    }
+
+    /// Sends everything that waits, in as many batches as it takes. Returns how many SQEs the
+    /// kernel took.
+    pub(crate) fn submit(&self) -> io::Result<usize> {
+        self.check_process()?;
+        if self.params().sqpoll {
+            return self.submit_by_sqpoll();
+        }
+        let mut taken = 0;
+        loop {
+            let (_, count) = self.lock().fill();
+            if count == 0 {
+                return Ok(taken);
+            }
+            match self.kernel.submit(count) {
+                // Another thread's submit took them.
+                Ok(0) if self.lock().sq.unconsumed() < count => {}
+                Ok(0) => return Ok(taken),
+                Ok(n) => taken += n as usize,
+                Err(Errno::INTR) => {}
+                // Too much is unreaped, or there is no memory for more: what can be reaped helps.
+                Err(Errno::BUSY | Errno::AGAIN) if self.reap()? > 0 => {}
+                Err(_) if taken > 0 => return Ok(taken),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    fn submit_by_sqpoll(&self) -> io::Result<usize> {
+        let mut taken = 0;
+        loop {
+            let (written, _) = self.lock().fill();
+            taken += written as usize;
+            if written > 0 {
+                self.kernel.submit(written)?;
+            }
+            if !self.lock().inflight.has_waiting() {
+                return Ok(taken);
+            }
+            match self.kernel.wait_for_room() {
+                Ok(()) | Err(Errno::INTR) => {}
+                Err(_) if taken > 0 => return Ok(taken),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Waits until a CQE is there. False if none came in the time, or a signal did.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<bool> {
+        self.check_process()?;
+        if self.kernel.cq_ready() {
+            return Ok(true);
+        }
+        let waited = if timeout == Some(Duration::ZERO) {
+            if !self.kernel.wants_enter() {
+                return Ok(false);
+            }
+            self.kernel.flush()
+        } else {
+            self.kernel.submit_and_wait(0, timeout).map(drop)
+        };
+        match waited {
+            Ok(()) | Err(Errno::TIME | Errno::INTR) => Ok(self.kernel.cq_ready()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Fills results and wakes who awaits them. Returns how many ops ended.
+    pub(crate) fn reap(&self) -> io::Result<usize> {
+        self.check_process()?;
+        let mut calls = Calls::default();
+        let reaped = self.reap_into(&mut calls);
+        if reaped.bell && self.seat.is_asleep() {
+            self.call_again();
+        }
+        calls.resume();
+        Ok(reaped.ops)
+    }
+
+    /// As [`reap`](Self::reap), for the thread in the seat.
+    pub(crate) fn reap_seated(&self, calls: &mut Calls) -> usize {
+        let reaped = self.reap_into(calls);
+        if reaped.bell {
+            self.seat.silence();
+        }
+        reaped.ops
+    }
+
+    fn reap_into(&self, calls: &mut Calls) -> Reaped {
+        let mut reaped = Reaped::default();
+        if self.kernel.wants_enter() && !self.kernel.cq_ready() {
+            // What is not handed over now will be at the next wait.
+            let _ = self.kernel.flush();
+        }
+        if !self.kernel.cq_ready() {
+            return reaped;
+        }
+        let mut core = self.lock();
+        let mut wakes = std::mem::take(&mut core.spare);
+        // As many as were out at the start: new ones do not keep us here for ever.
+        let Pending { in_kernel, cancels, .. } = core.inflight.pending();
+        let mut left = in_kernel + cancels + 1;
+        loop {
+            let popped = core.reap_batch(REAP_BATCH.min(left), &mut wakes, &mut reaped);
+            let has_graves = core.inflight.has_graves();
+            drop(core);
+            left -= popped;
+            wakes.drain(..).for_each(|waker| calls.wake(waker));
+            if has_graves {
+                self.bury(calls);
+            }
+            let more = popped == REAP_BATCH
+                || popped > 0 && self.kernel.overflowed() && self.kernel.flush().is_ok();
+            core = self.lock();
+            if !more || left == 0 {
+                core.spare = wakes;
+                return reaped;
+            }
+        }
+    }
+
+    /// Drops what nobody will take.
+    fn bury(&self, calls: &mut Calls) {
+        loop {
+            // The guard is gone before user code runs.
+            let corpse = self.lock().inflight.exhume();
+            match corpse {
+                Some(corpse) => calls.bury(corpse),
+                None => return,
+            }
+        }
+    }
+
+    /// Changes the table, then calls whom that concerns.
+    fn change<R>(
+        &self,
+        calls: &mut Calls,
+        f: impl FnOnce(&mut Inflight, &mut Vec<Waker>) -> R,
+    ) -> R {
+        let mut wakes = Vec::new();
+        let mut core = self.lock();
+        let result = f(&mut core.inflight, &mut wakes);
+        let has_graves = core.inflight.has_graves();
+        let has_waiting = core.inflight.has_waiting();
+        drop(core);
+        wakes.into_iter().for_each(|waker| calls.wake(waker));
+        if has_graves {
+            self.bury(calls);
+        }
+        if has_waiting {
+            self.seat.call_sleeper();
+        }
+        result
+    }
+
+    /// The op's output if it is here; else `cx` is woken when it is.
+    ///
+    /// `over` is set, under the lock, once the result is taken: two threads that take at once get
+    /// it once.
+    pub(crate) fn poll_op<T: Op>(
+        &self,
+        token: Token,
+        first: bool,
+        cx: &Context<'_>,
+        over: &AtomicBool,
+    ) -> Poll<T::Output> {
+        if self.check_process().is_err() {
+            over.store(true, Ordering::Release);
+            return Poll::Ready(T::Output::lost(error::forked()));
+        }
+        // Cloning a waker is user code, so it is done before locking; almost always the first
+        // poll keeps it and the later ones find it there.
+        let mut offered = first.then(|| cx.waker().clone());
+        loop {
+            let mut core = self.lock();
+            let taken = core.inflight.take::<T>(token, Some(cx.waker()), &mut offered);
+            over.store(taken.is_over(), Ordering::Release);
+            drop(core);
+            match taken {
+                Taken::Ready(op, result) => {
+                    return Poll::Ready(op.decode(error::result(result)));
+                }
+                Taken::Lost => return Poll::Ready(T::Output::lost(error::lost())),
+                Taken::Pending => return Poll::Pending,
+                Taken::WakerNeeded => offered = Some(cx.waker().clone()),
+            }
+        }
+    }
+
+    /// The op's output if it is here. `over` as for [`poll_op`](Self::poll_op).
+    pub(crate) fn try_take<T: Op>(&self, token: Token, over: &AtomicBool) -> Option<T::Output> {
+        if self.check_process().is_err() {
+            over.store(true, Ordering::Release);
+            return Some(T::Output::lost(error::forked()));
+        }
+        let mut core = self.lock();
+        if over.load(Ordering::Acquire) {
+            return None;
+        }
+        let taken = core.inflight.take::<T>(token, None, &mut None);
+        over.store(taken.is_over(), Ordering::Release);
+        drop(core);
+        match taken {
+            Taken::Ready(op, result) => Some(op.decode(error::result(result))),
+            Taken::Lost => Some(T::Output::lost(error::lost())),
+            Taken::Pending | Taken::WakerNeeded => None,
+        }
+    }
+
+    pub(crate) fn is_done(&self, token: Token) -> bool {
+        self.check_process().is_err() || self.lock().inflight.is_done(token)
+    }
+
+    /// The handle lets go of its op. For destructors: panics of user code are reported and end here.
+    pub(crate) fn let_go(&self, token: Token, detach: bool) {
+        if self.check_process().is_err() {
+            return;
+        }
+        let mut calls = Calls::default();
+        let left = self.change(&mut calls, |inflight, _| inflight.let_go(token, detach));
+        calls.drop_quietly(left);
+    }
+
+    pub(crate) fn cancel(&self, token: Token) {
+        if self.check_process().is_err() {
+            return;
+        }
+        let mut calls = Calls::default();
+        self.change(&mut calls, |inflight, wakes| inflight.cancel(token, wakes));
+        calls.resume();
+    }
+
+    pub(crate) fn cancel_outcome(
+        &self,
+        token: Token,
+        mut waker: Option<Waker>,
+    ) -> Option<CancelOutcome> {
+        if self.check_process().is_err() {
+            return Some(CancelOutcome::Finished);
+        }
+        // Bound before it is returned: what is left of `waker` is dropped after the lock.
+        let outcome = self.lock().inflight.cancel_outcome(token, &mut waker);
+        outcome
+    }
+
+    /// The last `Ring` is gone: cancels what is out, waits for the kernel to let go of it until
+    /// the deadline, then leaks what it still holds.
+    pub(crate) fn close(&self) {
+        if self.check_process().is_err() {
+            return;
+        }
+        let mut calls = Calls::default();
+        self.lock().closed = true;
+        self.change(&mut calls, Inflight::cancel_all);
+        let deadline = Instant::now() + self.drain_timeout;
+        while self.drain_once(deadline, &mut calls) {}
+        let leaked = self.change(&mut calls, Inflight::ring_gone);
+        LEAKED.fetch_add(leaked as u64, Ordering::Relaxed);
+    }
+
+    /// One round of the drain; false when there is nothing left to hope for.
+    fn drain_once(&self, deadline: Instant, calls: &mut Calls) -> bool {
+        let sent = self.submit();
+        let _ = self.reap_into(calls);
+        let left = deadline.saturating_duration_since(Instant::now());
+        if !self.lock().inflight.is_owed() || left.is_zero() {
+            return false;
+        }
+        // A cancel that missed is to be sent again at once; else something will come.
+        let wait = if self.lock().inflight.has_waiting() { Duration::ZERO } else { left };
+        sent.is_ok() && self.wait(Some(wait)).is_ok()
+    }
+
+    /// One round for the thread in the seat: submits and sleeps until something comes, in one
+    /// system call where all that waits fits into the SQ. Returns at once if `awake` says so when
+    /// others can see that we are asleep.
+    pub(crate) fn sleep_seated(&self, awake: impl Fn() -> bool) -> Result<(), Errno> {
+        let bell = self.seat.bell()?;
+        let asleep = self.seat.fall_asleep();
+        if awake() {
+            return Ok(());
+        }
+        let mut core = self.lock();
+        core.arm_bell(bell);
+        let (_, count) = core.fill();
+        // Never sleep on what could be sent (P5): the first to be sent may wait for the last.
+        let sleep = core.bell_armed && !core.inflight.has_waiting() && !self.kernel.cq_ready();
+        drop(core);
+        let entered = if sleep {
+            self.kernel.submit_and_wait(count, None)
+        } else {
+            self.kernel.submit(count)
+        };
+        drop(asleep);
+        match entered {
+            Ok(_) | Err(Errno::INTR | Errno::TIME) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// A thread that is not in the seat has eaten the bell's CQE. The one in the seat may be about
+    /// to sleep on it, so the bell is watched again, and it rings at once, as only the one in the
+    /// seat silences it.
+    fn call_again(&self) {
+        if let Ok(bell) = self.seat.bell() {
+            self.lock().arm_bell(bell);
+            let _ = self.submit();
+        }
+    }
+}
+
+impl AsFd for Shared {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.kernel.as_fd()
+    }
+}
