@@ -18,15 +18,22 @@ mod config;
 mod driver;
 mod error;
 mod fd;
+pub mod fs;
 mod handle;
 mod inflight;
 mod notify;
 pub mod op;
 mod ring;
+mod stat;
 mod sync;
+pub mod time;
 mod turn;
+mod watch;
 
 pub use rustix::event::PollFlags;
+pub use rustix::fs::{
+    Advice, AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags,
+};
 
 pub use backend::uring::Params;
 pub use buf::{BufResult, IoBuf, IoBufMut, IoVectored, IoVectoredMut, Lent, Slice, StandIn};
@@ -38,7 +45,10 @@ pub use handle::{Cancel, Handle};
 pub use inflight::{CancelOutcome, Pending};
 pub use op::{At, CWD};
 pub use ring::{Ring, Stats};
+pub use stat::{Attribute, Device, DirectAlign, FileType, Stat, Timestamp};
+pub use time::Clock;
 pub use turn::leaked_ops;
+pub use watch::Watcher;
 
 /// The offset that stands for the file position: the op uses it and moves it. The kernel's -1.
 pub const CURRENT: u64 = u64::MAX;

@@ -142,6 +142,11 @@ impl<V> LentVectored<V> {
     pub(crate) fn count(&self) -> usize {
         self.iovecs.len()
     }
+
+    /// The count for an SQE; the op has refused what does not fit.
+    pub(crate) fn sqe_count(&self) -> u32 {
+        u32::try_from(self.iovecs.len()).unwrap_or(u32::MAX)
+    }
 }
 
 impl<V> Drop for LentVectored<V> {

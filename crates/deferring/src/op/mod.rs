@@ -7,21 +7,64 @@
 
 mod async_cancel;
 mod close;
+mod fadvise;
+mod fallocate;
+mod fsync;
+mod ftruncate;
+mod linkat;
+mod mkdirat;
 mod nop;
+mod openat2;
 mod path;
+mod poll_add;
+mod poll_remove;
+mod poll_update;
 mod read;
+mod readv;
+mod renameat;
 mod sqe;
+mod statx;
+mod symlinkat;
+mod target;
+mod timeout;
+mod timeout_remove;
+mod timeout_update;
+mod unlinkat;
 mod write;
+mod writev;
 
 use std::io;
+use std::time::Duration;
+
+use rustix::io::Errno;
 
 pub(crate) use async_cancel::AsyncCancel;
-pub use close::Close;
+pub use close::{Close, Closing};
+pub use fadvise::Fadvise;
+pub use fallocate::Fallocate;
+pub use fsync::Fsync;
+pub use ftruncate::Ftruncate;
+pub use linkat::Linkat;
+pub use mkdirat::Mkdirat;
 pub use nop::Nop;
+pub use openat2::Openat2;
 pub use path::{At, CWD, PathArg};
+pub use poll_add::PollAdd;
+pub use poll_remove::PollRemove;
+pub use poll_update::PollUpdate;
 pub use read::Read;
+pub use readv::Readv;
+pub use renameat::Renameat;
 pub use sqe::{Cqe, Opcode, Sqe};
+pub use statx::Statx;
+pub use symlinkat::Symlinkat;
+use target::Target;
+pub use timeout::Timeout;
+pub use timeout_remove::TimeoutRemove;
+pub use timeout_update::TimeoutUpdate;
+pub use unlinkat::Unlinkat;
 pub use write::Write;
+pub use writev::Writev;
 
 use crate::buf::{BufResult, StandIn};
 
@@ -90,6 +133,29 @@ pub(crate) fn address<T: ?Sized>(pointer: *const T) -> u64 {
 /// The result of an op whose only success is 0.
 pub(crate) fn zero(result: io::Result<u32>) -> io::Result<()> {
     result.map(|value| debug_assert_eq!(value, 0, "this op succeeds with 0"))
+}
+
+/// Refuses more buffers than one call takes (`IOV_MAX`).
+fn check_vectored(count: usize) -> io::Result<()> {
+    const IOV_MAX: usize = 1024;
+    if count <= IOV_MAX { Ok(()) } else { Err(Errno::INVAL.into()) }
+}
+
+/// `struct __kernel_timespec`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+struct KernelTimespec {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+impl From<Duration> for KernelTimespec {
+    fn from(time: Duration) -> Self {
+        Self {
+            seconds: time.as_secs().try_into().unwrap_or(i64::MAX),
+            nanoseconds: time.subsec_nanos().into(),
+        }
+    }
 }
 
 /// Poll events as an SQE holds them: the two halves change places on big-endian machines.

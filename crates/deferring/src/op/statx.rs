@@ -1,0 +1,129 @@
+//! What a file system says of a file.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, StatxFlags};
+
+use super::{At, Op, Opcode, PathArg, Sqe, address};
+use crate::stat::Stat;
+use crate::{Fd, Handle, Ring};
+
+/// Asks what a file system says of a file: by path, from a directory, or of an open descriptor.
+///
+/// Kernel: `IORING_OP_STATX`, since 5.6. Always runs on a worker thread of the kernel's.
+///
+/// # Cancellation
+/// Nothing is lost.
+///
+/// # Errors
+/// Those of `statx(2)`; `ENOENT` for a path with a NUL.
+#[derive(Debug)]
+#[doc(alias = "IORING_OP_STATX")]
+pub struct Statx {
+    dir: At,
+    path: PathArg,
+    flags: AtFlags,
+    mask: StatxFlags,
+    answer: MaybeUninit<rustix::fs::Statx>,
+}
+
+impl Statx {
+    /// By a path, following symbolic links, asking for all fields that this crate knows.
+    #[doc(alias = "stat")]
+    pub fn new(dir: impl Into<At>, path: impl AsRef<Path>) -> Self {
+        let (dir, path) = (dir.into(), PathArg::new(path));
+        let answer = MaybeUninit::zeroed();
+        Self { dir, path, flags: AtFlags::empty(), mask: Stat::EVERYTHING, answer }
+    }
+
+    /// Of an open descriptor.
+    #[doc(alias = "fstat")]
+    pub fn of(fd: &Fd) -> Self {
+        Self::new(fd, "").flags(AtFlags::EMPTY_PATH)
+    }
+
+    /// In place of none: `EMPTY_PATH`, `NO_AUTOMOUNT`, `SYMLINK_NOFOLLOW` (`lstat`), and how fresh
+    /// a remote file's answer must be: `STATX_SYNC_AS_STAT`, `STATX_FORCE_SYNC`,
+    /// `STATX_DONT_SYNC`.
+    #[must_use]
+    #[doc(alias = "lstat")]
+    pub const fn flags(mut self, flags: AtFlags) -> Self {
+        self.flags = flags;
+        self
+    }
+
+    /// In place of all: the fields to ask for. [`Stat::mask`] says which came.
+    #[must_use]
+    pub const fn mask(mut self, mask: StatxFlags) -> Self {
+        self.mask = mask;
+        self
+    }
+}
+
+// SAFETY: names the path, which is on the heap, `answer`, which is part of the op, and the
+// directory, of which it owns a lease.
+unsafe impl Op for Statx {
+    type Output = io::Result<Stat>;
+    const CODE: Opcode = Opcode::STATX;
+
+    fn check(&self) -> io::Result<()> {
+        self.dir.check()?;
+        self.path.check()
+    }
+
+    fn encode(&mut self, sqe: &mut Sqe) {
+        sqe.fd = self.dir.raw();
+        sqe.addr = self.path.address();
+        sqe.off = address(self.answer.as_mut_ptr());
+        sqe.len = self.mask.bits();
+        sqe.op_flags = self.flags.bits();
+    }
+
+    fn decode(self, result: io::Result<u32>) -> io::Result<Stat> {
+        // SAFETY: plain numbers, zeroed in `new`; what the kernel wrote since are numbers too.
+        result.map(|_| Stat::new(unsafe { self.answer.assume_init() }))
+    }
+}
+
+impl Ring {
+    /// Queues a [`Statx`].
+    ///
+    /// ```
+    /// use deferring::{AtFlags, CWD, Ring, StatxFlags, block_on};
+    ///
+    /// let ring = Ring::builder().build()?;
+    /// let root = ring.statx(CWD, "/", AtFlags::empty(), StatxFlags::BASIC_STATS);
+    /// assert!(block_on(&ring, root)?.file_type().unwrap().is_dir());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[doc(alias = "stat")]
+    pub fn statx(
+        &self,
+        dir: impl Into<At>,
+        path: impl AsRef<Path>,
+        flags: AtFlags,
+        mask: StatxFlags,
+    ) -> Handle<Statx> {
+        self.queue(Statx::new(dir, path).flags(flags).mask(mask))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CWD;
+    use crate::op::check_encode;
+
+    #[test]
+    fn encodes() {
+        let op = Statx::new(CWD, "a").mask(StatxFlags::SIZE).flags(AtFlags::SYMLINK_NOFOLLOW);
+        check_encode(op, "Statx fd=-100 off=ptr addr=ptr len=512 flags=0x100");
+        let fd = Fd::numbered_for_tests(3);
+        check_encode(
+            Statx::of(&fd).mask(StatxFlags::SIZE),
+            "Statx fd=3 off=ptr addr=ptr len=512 flags=0x1000",
+        );
+    }
+}
