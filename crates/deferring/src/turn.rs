@@ -436,8 +436,10 @@ impl Shared {
         if self.check_process().is_err() {
             return Some(CancelOutcome::Finished);
         }
-        // Bound before it is returned: what is left of `waker` is dropped after the lock.
-        let outcome = self.lock().inflight.cancel_outcome(token, &mut waker);
+        let mut core = self.lock();
+        let outcome = core.inflight.cancel_outcome(token, &mut waker);
+        // What is left of `waker` is the user's, and dropped after this.
+        drop(core);
         outcome
     }
 

@@ -24,6 +24,7 @@ pub(crate) struct Row {
     /// Who awaits the result.
     pub(crate) waker: Option<Waker>,
     /// Who awaits the outcome of a cancel. Boxed: rarely there, and a row is small.
+    #[allow(clippy::box_collection)] // See above.
     pub(crate) cancel_wakers: Option<Box<Vec<Waker>>>,
 }
 

@@ -10,6 +10,7 @@ use crate::inflight::Token;
 ///
 /// Kernel: `IORING_OP_ASYNC_CANCEL`, since 5.5, matched by `user_data`. The token has a
 /// generation, so that a late cancel hits its own op or none.
+#[doc(alias = "IORING_OP_ASYNC_CANCEL")]
 pub(crate) struct AsyncCancel {
     target: Token,
 }

@@ -75,7 +75,7 @@ unsafe impl Op for Linkat {
     fn encode(&mut self, sqe: &mut Sqe) {
         sqe.fd = self.target_dir.raw();
         sqe.addr = self.target.address();
-        sqe.len = self.link_dir.raw().cast_unsigned();
+        sqe.len = self.link_dir.sqe_len();
         sqe.off = self.link.address();
         sqe.op_flags = self.flags.bits();
     }

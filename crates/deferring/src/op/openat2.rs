@@ -39,6 +39,9 @@ struct How {
     resolve: u64,
 }
 
+const HOW_LEN: u32 = 24;
+const _: () = assert!(size_of::<How>() == HOW_LEN as usize);
+
 impl Openat2 {
     /// An open for reading; see [`flags`](Self::flags).
     pub fn new(dir: impl Into<At>, path: impl AsRef<Path>) -> Self {
@@ -85,7 +88,7 @@ unsafe impl Op for Openat2 {
         sqe.fd = self.dir.raw();
         sqe.addr = self.path.address();
         sqe.off = address(&raw const self.how);
-        sqe.len = const { size_of::<How>() as u32 };
+        sqe.len = HOW_LEN;
     }
 
     fn decode(self, result: io::Result<u32>) -> io::Result<Fd> {

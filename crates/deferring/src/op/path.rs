@@ -29,6 +29,13 @@ impl At {
         self.0.as_ref().map_or(AT_FDCWD, Lease::raw)
     }
 
+    /// The number of a second directory, which an SQE holds where others have a length.
+    #[must_use]
+    #[allow(clippy::cast_sign_loss)] // The same 32 bits.
+    pub fn sqe_len(&self) -> u32 {
+        self.raw() as u32
+    }
+
     /// Refuses a directory that is closed.
     ///
     /// # Errors

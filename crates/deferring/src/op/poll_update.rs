@@ -17,6 +17,7 @@ use crate::Handle;
 /// # Errors
 /// `ENOENT` if the poll has ended; `EALREADY` if it is about to.
 #[derive(Debug)]
+#[doc(alias = "IORING_OP_POLL_REMOVE")]
 #[doc(alias = "IORING_POLL_UPDATE_EVENTS")]
 pub struct PollUpdate {
     target: Target,

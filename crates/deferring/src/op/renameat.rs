@@ -67,7 +67,7 @@ unsafe impl Op for Renameat {
     fn encode(&mut self, sqe: &mut Sqe) {
         sqe.fd = self.from_dir.raw();
         sqe.addr = self.from.address();
-        sqe.len = self.to_dir.raw().cast_unsigned();
+        sqe.len = self.to_dir.sqe_len();
         sqe.off = self.to.address();
         sqe.op_flags = self.flags.bits();
     }

@@ -17,6 +17,7 @@ use crate::Handle;
 /// # Errors
 /// `ENOENT` if the timeout has ended; `EALREADY` if it is about to.
 #[derive(Debug)]
+#[doc(alias = "IORING_OP_TIMEOUT_REMOVE")]
 #[doc(alias = "IORING_TIMEOUT_UPDATE")]
 pub struct TimeoutUpdate {
     target: Target,

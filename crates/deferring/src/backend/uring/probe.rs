@@ -7,7 +7,7 @@ use rustix::io_uring::{IoringRegisterOp, io_uring_register};
 
 use crate::op::Opcode;
 
-const OPS_MAX: usize = 256;
+const OPS_MAX: u32 = 256;
 
 /// `struct io_uring_probe` with room for every opcode, as plain numbers: a newer kernel's opcodes
 /// are not in anybody's enum.
@@ -16,7 +16,7 @@ struct Answer {
     last_op: u8,
     ops_len: u8,
     reserved: [u16; 7],
-    ops: [AnswerOp; OPS_MAX],
+    ops: [AnswerOp; OPS_MAX as usize],
 }
 
 #[repr(C)]
@@ -28,13 +28,13 @@ struct AnswerOp {
     reserved2: u32,
 }
 
-const _: () = assert!(size_of::<Answer>() == 16 + 8 * OPS_MAX);
+const _: () = assert!(size_of::<Answer>() == 16 + 8 * OPS_MAX as usize);
 const SUPPORTED: u16 = 1;
 
 /// The operations that a kernel has.
 #[derive(Clone, Debug)]
 pub(crate) struct Probe {
-    supported: [u64; OPS_MAX / 64],
+    supported: [u64; OPS_MAX as usize / 64],
 }
 
 impl Probe {
@@ -43,13 +43,13 @@ impl Probe {
             last_op: 0,
             ops_len: 0,
             reserved: [0; 7],
-            ops: [AnswerOp { op: 0, reserved: 0, flags: 0, reserved2: 0 }; OPS_MAX],
+            ops: [AnswerOp { op: 0, reserved: 0, flags: 0, reserved2: 0 }; OPS_MAX as usize],
         };
         let op = IoringRegisterOp::RegisterProbe;
         // SAFETY: the argument is memory of ours with room for the count given; any bytes make
         // valid numbers.
-        unsafe { io_uring_register(fd, op, (&raw mut answer).cast(), OPS_MAX as u32)? };
-        let mut supported = [0; OPS_MAX / 64];
+        unsafe { io_uring_register(fd, op, (&raw mut answer).cast(), OPS_MAX)? };
+        let mut supported = [0; OPS_MAX as usize / 64];
         for each in &answer.ops[..usize::from(answer.ops_len)] {
             if each.flags & SUPPORTED != 0 {
                 supported[usize::from(each.op) / 64] |= 1 << (each.op % 64);
