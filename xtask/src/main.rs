@@ -1,0 +1,59 @@
+//! The project's own chores: `cargo xtask <command>`.
+//!
+//! This file knows the commands by name and nothing about what they do. It is not a build script:
+//! the crates build with plain cargo. Each command is a file: `ci.rs`, `tidy/mod.rs`,
+//! `compare_cp/mod.rs`; where the project lies is in `project.rs`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)] // A tool talks to whoever started it.
+
+mod ci;
+mod compare_cp;
+mod project;
+mod tidy;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  ci            everything that must hold before a change lands, in the order of what fails fastest
+  tidy          the house rules that a script can check
+  compare-cp    `deferring cp -r` against the system's `cp -r`, on a tree made for it
+                [--files N] [--rounds R] [--dir DIR]
+  help          this text";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((command, options)) = arguments.split_first() else {
+        return misused("no command was given");
+    };
+    match (command.as_str(), options) {
+        ("ci", []) => report(ci::run()),
+        ("tidy", []) => report(tidy::run()),
+        ("compare-cp", options) => match compare_cp::Options::parse(options) {
+            Ok(options) => report(compare_cp::run(&options)),
+            Err(why) => misused(&why),
+        },
+        ("help" | "--help" | "-h", _) => {
+            println!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        ("ci" | "tidy", [extra, ..]) => misused(&format!("{command} does not take {extra:?}")),
+        (unknown, _) => misused(&format!("there is no command {unknown:?}")),
+    }
+}
+
+fn report(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn misused(why: &str) -> ExitCode {
+    eprintln!("xtask: {why}\n\n{USAGE}");
+    ExitCode::from(2)
+}
