@@ -221,7 +221,9 @@ impl Inflight {
             }
             CancelThen::Running => {
                 row.cancel = Cancel::Running;
-                wakes.extend(row.cancel_wakers.take().into_iter().flat_map(|list| *list));
+                if let Some(list) = row.cancel_wakers.take() {
+                    wakes.extend(*list);
+                }
             }
         }
         Completed::Other
@@ -390,8 +392,12 @@ impl Inflight {
                 if state == State::Lost {
                     self.leaked += 1;
                 }
-                wakes.extend(row.waker.take());
-                wakes.extend(row.cancel_wakers.take().into_iter().flat_map(|list| *list));
+                if let Some(waker) = row.waker.take() {
+                    wakes.push(waker);
+                }
+                if let Some(list) = row.cancel_wakers.take() {
+                    wakes.extend(*list);
+                }
             }
             Then::Bury => self.graves.push_back(&mut self.table, index),
             Then::SendCancel => {
