@@ -50,6 +50,8 @@ const CLOSING: u32 = 1 << 31;
 
 struct CloseState {
     stage: Stage,
+    /// Whoever began the close does not wait for it: the last lease closes.
+    unattended: bool,
     /// Who waits for the last lease, or for the end of the close.
     wakers: Vec<Waker>,
 }
@@ -148,15 +150,34 @@ impl Fd {
         Poll::Pending
     }
 
+    /// Whoever began the close will not ask again: it happens when the last lease goes, or now.
+    pub(crate) fn close_unattended(&self) {
+        self.shared.close.lock().unattended = true;
+        Shared::close_if_drained(&self.shared);
+    }
+
     #[cfg(test)]
     pub(crate) fn numbered_for_tests(raw: RawFd) -> Self {
-        let close = CloseState { stage: Stage::Closed, wakers: Vec::new() };
+        let close = CloseState { stage: Stage::Closed, unattended: false, wakers: Vec::new() };
         let shared = Shared { raw, leases: AtomicU32::new(0), close: Mutex::new(close) };
         Self { shared: Arc::new(shared) }
     }
 }
 
 impl Shared {
+    /// Closes, by a plain system call, what nobody uses and nobody else will close.
+    fn close_if_drained(this: &Arc<Self>) {
+        let mut state = this.close.lock();
+        if state.unattended
+            && state.stage == Stage::Draining
+            && this.leases.load(Ordering::Acquire) == CLOSING
+        {
+            state.stage = Stage::Taken;
+            drop(state);
+            drop(Drained { shared: Arc::clone(this) });
+        }
+    }
+
     /// Wakes those who wait for a change of stage, unlocked.
     fn wake_closers(&self, stage: Option<Stage>) {
         let mut state = self.close.lock();
@@ -193,10 +214,11 @@ impl Drained {
 
     /// The kernel has closed it: its number is no longer ours.
     pub(crate) fn closed(self) {
-        self.shared.wake_closers(Some(Stage::Closed));
+        // First, so that nothing below can lead to a second close.
         let this = std::mem::ManuallyDrop::new(self);
         // SAFETY: `this` is not dropped, so the reference is moved out once.
-        drop(unsafe { std::ptr::read(&this.shared) });
+        let shared = unsafe { std::ptr::read(&this.shared) };
+        shared.wake_closers(Some(Stage::Closed));
     }
 }
 
@@ -242,6 +264,7 @@ impl Drop for Lease {
         let Some(shared) = &self.0 else { return };
         // `Release` orders the op's use of the number before the close; the closer acquires.
         if shared.leases.fetch_sub(1, Ordering::AcqRel) == CLOSING + 1 {
+            Shared::close_if_drained(shared);
             shared.wake_closers(None);
         }
     }
@@ -269,7 +292,7 @@ impl fmt::Debug for Drained {
 
 impl From<OwnedFd> for Fd {
     fn from(fd: OwnedFd) -> Self {
-        let close = CloseState { stage: Stage::Open, wakers: Vec::new() };
+        let close = CloseState { stage: Stage::Open, unattended: false, wakers: Vec::new() };
         let shared =
             Shared { raw: fd.into_raw_fd(), leases: AtomicU32::new(0), close: Mutex::new(close) };
         Self { shared: Arc::new(shared) }
@@ -342,6 +365,17 @@ mod tests {
         assert!(fd.poll_drained(None).is_pending(), "one closes, the others wait");
         drop(drained);
         assert!(matches!(fd.poll_drained(None), Poll::Ready(None)));
+    }
+
+    #[test]
+    fn a_close_that_nobody_waits_for_happens_when_the_last_lease_goes() {
+        let fd = Fd::from(File::open("/dev/null").unwrap());
+        let (lease, clone) = (fd.lease(), fd.clone());
+        fd.start_close();
+        fd.close_unattended();
+        assert!(clone.poll_drained(None).is_pending());
+        drop(lease);
+        assert!(matches!(clone.poll_drained(None), Poll::Ready(None)), "closed, clone or not");
     }
 
     #[test]

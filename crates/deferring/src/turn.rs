@@ -48,6 +48,9 @@ struct Core {
 /// How many CQEs are reaped between two unlocks.
 const REAP_BATCH: usize = 64;
 
+/// How often a drain tries again to send its cancels, when the kernel has no memory for them.
+const DRAIN_RETRY: Duration = Duration::from_millis(10);
+
 /// Ops that were leaked by all rings of this process; see [`leaked_ops`].
 static LEAKED: AtomicU64 = AtomicU64::new(0);
 
@@ -59,26 +62,39 @@ pub fn leaked_ops() -> u64 {
     LEAKED.load(Ordering::Relaxed)
 }
 
-/// What a reap found.
+/// What a reap found, and whom it concerns. To be delivered with nothing locked.
 #[derive(Default)]
-struct Reaped {
+pub(crate) struct Found {
+    wakes: Vec<Waker>,
     ops: usize,
     bell: bool,
+    graves: bool,
+    cancel_again: bool,
+}
+
+impl Found {
+    pub(crate) const fn any(&self) -> bool {
+        self.ops > 0
+    }
 }
 
 impl Core {
     /// Writes as many SQEs as fit and shows them to the kernel. Returns how many were written now,
     /// and how many the kernel has not taken.
     fn fill(&mut self) -> (u32, u32) {
+        self.fill_by(Inflight::admit)
+    }
+
+    fn fill_by(&mut self, admit: impl Fn(&mut Inflight, &mut Sqe) -> bool) -> (u32, u32) {
         let mut written = 0;
-        while self.sq.push(|sqe| self.inflight.admit(sqe)) {
+        while self.sq.push(|sqe| admit(&mut self.inflight, sqe)) {
             written += 1;
         }
         self.sqes += u64::from(written);
         (written, self.sq.publish())
     }
 
-    /// Has the kernel watch the bell. False if the SQ is full.
+    /// Has the kernel watch the bell, if there is room in the SQ.
     fn arm_bell(&mut self, bell: BorrowedFd<'_>) {
         if self.bell_armed {
             return;
@@ -95,22 +111,31 @@ impl Core {
         });
     }
 
-    /// Moves slots on by up to a batch of CQEs. Returns how many there were.
-    fn reap_batch(&mut self, most: usize, wakes: &mut Vec<Waker>, reaped: &mut Reaped) -> usize {
+    /// Moves slots on by up to `most` CQEs. Returns how many there were.
+    ///
+    /// The bell's CQE is for the thread in the seat. If that one may be about to sleep, another
+    /// leaves the CQE where it is, and stops there: nobody oversleeps a CQE that is in the CQ.
+    fn reap_batch(&mut self, most: usize, leave_bell: bool, found: &mut Found) -> usize {
         let mut popped = 0;
         while popped < most {
             let Some(cqe) = self.cq.pop() else { break };
-            popped += 1;
-            match self.inflight.complete(cqe, wakes) {
-                Completed::Op => reaped.ops += 1,
+            match self.inflight.complete(cqe, &mut found.wakes) {
+                Completed::Op => found.ops += 1,
                 Completed::Other => {}
+                Completed::CancelAgain => found.cancel_again = true,
+                Completed::Bell if leave_bell => {
+                    self.cq.put_back();
+                    break;
+                }
                 Completed::Bell => {
                     self.bell_armed = false;
-                    reaped.bell = true;
+                    found.bell = true;
                 }
             }
+            popped += 1;
         }
         self.cq.give_back();
+        found.graves |= self.inflight.has_graves();
         popped
     }
 }
@@ -120,6 +145,7 @@ impl Shared {
         let mark = ForkMark::of_this_process()
             .map_err(|errno| error::setup("madvise(MADV_WIPEONFORK)", errno))?;
         let Uring { sq, cq, kernel, probe } = uring::open(config)?;
+        let seat = Seat::new().map_err(|errno| error::setup("eventfd", errno))?;
         let core = Core {
             sq,
             cq,
@@ -134,13 +160,13 @@ impl Shared {
             kernel,
             probe,
             core: Mutex::new(core),
-            seat: Seat::new(),
+            seat,
             drain_timeout: config.drain_timeout,
         })
     }
 
     /// Refuses a forked child (P9).
-    fn check_process(&self) -> io::Result<()> {
+    pub(crate) fn check_process(&self) -> io::Result<()> {
         if self.mark.is_this_process() { Ok(()) } else { Err(error::forked()) }
     }
 
@@ -201,12 +227,32 @@ impl Shared {
     /// kernel took.
     pub(crate) fn submit(&self) -> io::Result<usize> {
         self.check_process()?;
+        let mut calls = Calls::default();
+        let sent = self.submit_by(Core::fill, &mut calls);
+        calls.resume();
+        Ok(sent?)
+    }
+
+    /// As [`submit`](Self::submit), for the thread in the seat: without user code.
+    pub(crate) fn submit_seated(&self) -> Result<(), Errno> {
+        let (_, count) = self.lock().fill();
+        if count == 0 {
+            return Ok(());
+        }
+        self.kernel.submit(count).map(drop)
+    }
+
+    fn submit_by(
+        &self,
+        fill: impl Fn(&mut Core) -> (u32, u32),
+        calls: &mut Calls,
+    ) -> Result<usize, Errno> {
         if self.params().sqpoll {
-            return self.submit_by_sqpoll();
+            return self.submit_by_sqpoll(fill);
         }
         let mut taken = 0;
         loop {
-            let (_, count) = self.lock().fill();
+            let (_, count) = fill(&mut self.lock());
             if count == 0 {
                 return Ok(taken);
             }
@@ -217,28 +263,32 @@ impl Shared {
                 Ok(n) => taken += n as usize,
                 Err(Errno::INTR) => {}
                 // Too much is unreaped, or there is no memory for more: what can be reaped helps.
-                Err(Errno::BUSY | Errno::AGAIN) if self.reap()? > 0 => {}
+                Err(Errno::BUSY | Errno::AGAIN) if self.reap_into(calls) > 0 => {}
                 Err(_) if taken > 0 => return Ok(taken),
-                Err(errno) => return Err(errno.into()),
+                Err(errno) => return Err(errno),
             }
         }
     }
 
-    fn submit_by_sqpoll(&self) -> io::Result<usize> {
+    fn submit_by_sqpoll(&self, fill: impl Fn(&mut Core) -> (u32, u32)) -> Result<usize, Errno> {
         let mut taken = 0;
         loop {
-            let (written, _) = self.lock().fill();
+            let mut core = self.lock();
+            let (written, unconsumed) = fill(&mut core);
+            let full = core.sq.room() == 0;
+            drop(core);
             taken += written as usize;
-            if written > 0 {
-                self.kernel.submit(written)?;
+            if unconsumed > 0 {
+                self.kernel.submit(unconsumed)?;
             }
-            if !self.lock().inflight.has_waiting() {
+            // What did not fit goes on when the kernel's thread has made room.
+            if !full {
                 return Ok(taken);
             }
             match self.kernel.wait_for_room() {
                 Ok(()) | Err(Errno::INTR) => {}
                 Err(_) if taken > 0 => return Ok(taken),
-                Err(errno) => return Err(errno.into()),
+                Err(errno) => return Err(errno),
             }
         }
     }
@@ -267,53 +317,95 @@ impl Shared {
     pub(crate) fn reap(&self) -> io::Result<usize> {
         self.check_process()?;
         let mut calls = Calls::default();
-        let reaped = self.reap_into(&mut calls);
-        if reaped.bell && self.seat.is_asleep() {
-            self.call_again();
-        }
+        let ops = self.reap_into(&mut calls);
         calls.resume();
-        Ok(reaped.ops)
+        Ok(ops)
     }
 
-    /// As [`reap`](Self::reap), for the thread in the seat.
-    pub(crate) fn reap_seated(&self, calls: &mut Calls) -> usize {
-        let reaped = self.reap_into(calls);
-        if reaped.bell {
+    fn reap_into(&self, calls: &mut Calls) -> usize {
+        let mut ops = 0;
+        let Some(mut left) = self.begin_reap() else { return ops };
+        loop {
+            let mut found = Found::default();
+            let popped = self.collect(REAP_BATCH.min(left), false, &mut found);
+            left -= popped;
+            ops += found.ops;
+            self.deliver_to(found, calls);
+            if left == 0 || !self.has_more_than(popped) {
+                return ops;
+            }
+        }
+    }
+
+    /// As [`reap`](Self::reap), for the thread in the seat: what follows is delivered later, when
+    /// the seat is free for what the user's code may do.
+    pub(crate) fn collect_seated(&self) -> Found {
+        let mut found = Found::default();
+        let Some(mut left) = self.begin_reap() else { return found };
+        loop {
+            let popped = self.collect(REAP_BATCH.min(left), true, &mut found);
+            left -= popped;
+            if left == 0 || !self.has_more_than(popped) {
+                break;
+            }
+        }
+        if found.bell {
             self.seat.silence();
         }
-        reaped.ops
+        found
     }
 
-    fn reap_into(&self, calls: &mut Calls) -> Reaped {
-        let mut reaped = Reaped::default();
+    /// How many CQEs a reap may take: as many as were out when it began, so that new ones do not
+    /// keep it for ever. `None` if there is nothing to reap.
+    fn begin_reap(&self) -> Option<usize> {
+        if self.check_process().is_err() {
+            return None;
+        }
         if self.kernel.wants_enter() && !self.kernel.cq_ready() {
             // What is not handed over now will be at the next wait.
             let _ = self.kernel.flush();
         }
         if !self.kernel.cq_ready() {
-            return reaped;
+            return None;
         }
+        let Pending { in_kernel, cancels, .. } = self.lock().inflight.pending();
+        Some(in_kernel + cancels + 1)
+    }
+
+    fn collect(&self, most: usize, seated: bool, found: &mut Found) -> usize {
         let mut core = self.lock();
-        let mut wakes = std::mem::take(&mut core.spare);
-        // As many as were out at the start: new ones do not keep us here for ever.
-        let Pending { in_kernel, cancels, .. } = core.inflight.pending();
-        let mut left = in_kernel + cancels + 1;
-        loop {
-            let popped = core.reap_batch(REAP_BATCH.min(left), &mut wakes, &mut reaped);
-            let has_graves = core.inflight.has_graves();
-            drop(core);
-            left -= popped;
-            wakes.drain(..).for_each(|waker| calls.wake(waker));
-            if has_graves {
-                self.bury(calls);
-            }
-            let more = popped == REAP_BATCH
-                || popped > 0 && self.kernel.overflowed() && self.kernel.flush().is_ok();
-            core = self.lock();
-            if !more || left == 0 {
-                core.spare = wakes;
-                return reaped;
-            }
+        if found.wakes.capacity() == 0 {
+            found.wakes = std::mem::take(&mut core.spare);
+        }
+        let leave_bell = !seated && self.seat.is_asleep();
+        core.reap_batch(most, leave_bell, found)
+    }
+
+    /// Whether a reap that found so many should look again.
+    fn has_more_than(&self, popped: usize) -> bool {
+        popped == REAP_BATCH
+            || popped > 0 && self.kernel.overflowed() && self.kernel.flush().is_ok()
+    }
+
+    /// Calls whom it concerns.
+    pub(crate) fn deliver(&self, found: Found) {
+        let mut calls = Calls::default();
+        self.deliver_to(found, &mut calls);
+        calls.resume();
+    }
+
+    fn deliver_to(&self, mut found: Found, calls: &mut Calls) {
+        found.wakes.drain(..).for_each(|waker| calls.wake(waker));
+        if found.graves {
+            self.bury(calls);
+        }
+        if found.cancel_again {
+            // Nobody knows that there is something to submit. Cancels only: ops wait until asked.
+            let cancels = |core: &mut Core| core.fill_by(Inflight::admit_cancel);
+            let _ = self.submit_by(cancels, calls);
+        }
+        if found.wakes.capacity() > 0 {
+            self.lock().spare = found.wakes;
         }
     }
 
@@ -452,59 +544,61 @@ impl Shared {
         let mut calls = Calls::default();
         self.lock().closed = true;
         self.change(&mut calls, Inflight::cancel_all);
-        let deadline = Instant::now() + self.drain_timeout;
+        // None: never, which is what a timeout beyond the end of time asks for.
+        let deadline = Instant::now().checked_add(self.drain_timeout);
         while self.drain_once(deadline, &mut calls) {}
         let leaked = self.change(&mut calls, Inflight::ring_gone);
         LEAKED.fetch_add(leaked as u64, Ordering::Relaxed);
     }
 
     /// One round of the drain; false when there is nothing left to hope for.
-    fn drain_once(&self, deadline: Instant, calls: &mut Calls) -> bool {
-        let sent = self.submit();
-        let _ = self.reap_into(calls);
-        let left = deadline.saturating_duration_since(Instant::now());
-        if !self.lock().inflight.is_owed() || left.is_zero() {
+    fn drain_once(&self, deadline: Option<Instant>, calls: &mut Calls) -> bool {
+        // It may fail, on the wrong thread of a single-issuer ring or for want of memory; what is
+        // out may end all the same.
+        let sent = self.submit_by(Core::fill, calls);
+        self.reap_into(calls);
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let core = self.lock();
+        let (owed, waiting) = (core.inflight.is_owed(), core.inflight.has_waiting());
+        drop(core);
+        if !owed || left == Some(Duration::ZERO) {
             return false;
         }
-        // A cancel that missed is to be sent again at once; else something will come.
-        let wait = if self.lock().inflight.has_waiting() { Duration::ZERO } else { left };
-        sent.is_ok() && self.wait(Some(wait)).is_ok()
+        let wait = match sent {
+            // A cancel that missed is to be sent again at once; else something will come.
+            Ok(_) if waiting => Some(Duration::ZERO),
+            Ok(_) => left,
+            Err(_) => Some(left.map_or(DRAIN_RETRY, |left| left.min(DRAIN_RETRY))),
+        };
+        self.wait(wait).is_ok()
     }
 
     /// One round for the thread in the seat: submits and sleeps until something comes, in one
     /// system call where all that waits fits into the SQ. Returns at once if `awake` says so when
     /// others can see that we are asleep.
     pub(crate) fn sleep_seated(&self, awake: impl Fn() -> bool) -> Result<(), Errno> {
-        let bell = self.seat.bell()?;
         let asleep = self.seat.fall_asleep();
         if awake() {
             return Ok(());
         }
         let mut core = self.lock();
-        core.arm_bell(bell);
+        core.arm_bell(self.seat.bell());
         let (_, count) = core.fill();
         // Never sleep on what could be sent (P5): the first to be sent may wait for the last.
-        let sleep = core.bell_armed && !core.inflight.has_waiting() && !self.kernel.cq_ready();
+        let all_sent = core.bell_armed && !core.inflight.has_waiting();
         drop(core);
-        let entered = if sleep {
-            self.kernel.submit_and_wait(count, None)
+        let entered = if all_sent && !self.kernel.cq_ready() {
+            self.kernel.submit_and_wait(count, None).map(drop)
         } else {
-            self.kernel.submit(count)
+            self.kernel.submit(count).map(drop).and_then(|()| {
+                let must_wait = self.params().sqpoll && !all_sent;
+                if must_wait { self.kernel.wait_for_room() } else { Ok(()) }
+            })
         };
         drop(asleep);
         match entered {
-            Ok(_) | Err(Errno::INTR | Errno::TIME) => Ok(()),
+            Ok(()) | Err(Errno::INTR | Errno::TIME) => Ok(()),
             Err(errno) => Err(errno),
-        }
-    }
-
-    /// A thread that is not in the seat has eaten the bell's CQE. The one in the seat may be about
-    /// to sleep on it, so the bell is watched again, and it rings at once, as only the one in the
-    /// seat silences it.
-    fn call_again(&self) {
-        if let Ok(bell) = self.seat.bell() {
-            self.lock().arm_bell(bell);
-            let _ = self.submit();
         }
     }
 }

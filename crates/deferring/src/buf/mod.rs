@@ -35,7 +35,8 @@ pub trait StandIn {
 ///
 /// [`ptr`](IoBuf::ptr) points to [`len`](IoBuf::len) initialised bytes that stay valid, and in
 /// place, and are changed by nobody, until the value is dropped or used through a `&mut` to it,
-/// wherever the value itself is moved. Neither method may call the ring.
+/// wherever the value itself is moved. The length stays the same as long; so does
+/// [`slice_end`](IoBuf::slice_end), which is the length, or the capacity of an [`IoBufMut`].
 pub unsafe trait IoBuf: StandIn + Send + Sized + 'static {
     /// Where the bytes are.
     fn ptr(&self) -> *const u8;

@@ -21,16 +21,18 @@ pub struct Slice<B> {
     end: usize,
 }
 
+const PAST_ALL: &str = "a slice ends before the end of all memory";
+
 impl<B: IoBuf> Slice<B> {
     pub(super) fn new(buf: B, range: impl RangeBounds<usize>) -> Self {
         let start = match range.start_bound() {
             Bound::Included(&start) => start,
-            Bound::Excluded(&before) => before + 1,
+            Bound::Excluded(&before) => before.checked_add(1).expect(PAST_ALL),
             Bound::Unbounded => 0,
         };
         let last = buf.slice_end();
         let end = match range.end_bound() {
-            Bound::Included(&included) => included + 1,
+            Bound::Included(&included) => included.checked_add(1).expect(PAST_ALL),
             Bound::Excluded(&end) => end,
             Bound::Unbounded => last,
         };

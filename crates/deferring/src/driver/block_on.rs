@@ -1,6 +1,7 @@
 //! The calling thread turns the ring until a future is ready.
 
 use std::future::{Future, IntoFuture};
+use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -8,7 +9,6 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::notify::Calls;
 use crate::ring::Ring;
 use crate::sync::{Arc, AtomicBool, Ordering};
 use crate::turn::Shared;
@@ -83,6 +83,9 @@ impl Wake for Call {
         // The order matters on both sides: the thread says that it is seated, then asleep, then
         // looks at `woken`; so one of the two sees the other.
         self.woken.store(true, Ordering::SeqCst);
+        if self.shared.check_process().is_err() {
+            return; // A fork: the thread is the parent's.
+        }
         if self.seated.load(Ordering::SeqCst) {
             self.shared.seat.call_sleeper();
         } else {
@@ -93,29 +96,37 @@ impl Wake for Call {
 
 /// Turns the ring once, or waits for the thread that does.
 fn turn(shared: &Shared, call: &Call) {
+    // A future may have forked: the child must not touch the ring, nor a lock that may be held.
+    if let Err(error) = shared.check_process() {
+        cannot(&error);
+    }
     let Some(seated) = shared.seat.take() else {
         shared.seat.queue_up(call.thread.clone(), || call.is_woken());
         return;
     };
     call.seated.store(true, Ordering::SeqCst);
     let sent = if call.is_woken() {
-        shared.submit().map(drop)
+        shared.submit_seated()
     } else {
-        shared.sleep_seated(|| call.is_woken()).map_err(Into::into)
+        shared.sleep_seated(|| call.is_woken())
     };
-    let mut calls = Calls::default();
-    let reaped = shared.reap_seated(&mut calls);
+    let found = shared.collect_seated();
     call.seated.store(false, Ordering::SeqCst);
     drop(seated);
-    calls.resume();
-    if let Err(error) = sent {
-        match error.raw_os_error().map(Errno::from_raw_os_error) {
-            // No memory for more requests, or too many unreaped: others' ends may help.
-            Some(Errno::AGAIN | Errno::BUSY | Errno::NOMEM) if reaped > 0 => {}
-            Some(Errno::AGAIN | Errno::BUSY | Errno::NOMEM) => thread::sleep(SHORT_OF_MEMORY),
-            _ => panic!("the ring cannot be turned from this thread: {error}"),
-        }
+    // What the user's wakers and destructors do, they do with the seat free.
+    let any = found.any();
+    shared.deliver(found);
+    match sent {
+        Ok(()) => {}
+        // No memory for more requests, or too many unreaped: others' ends may help.
+        Err(Errno::AGAIN | Errno::BUSY | Errno::NOMEM) if any => {}
+        Err(Errno::AGAIN | Errno::BUSY | Errno::NOMEM) => thread::sleep(SHORT_OF_MEMORY),
+        Err(errno) => cannot(&errno.into()),
     }
+}
+
+fn cannot(error: &io::Error) -> ! {
+    panic!("the ring cannot be turned from here: {error}")
 }
 
 /// How long to wait when the kernel has no memory for a request, rather than to spin.

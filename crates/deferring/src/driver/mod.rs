@@ -6,7 +6,6 @@
 mod block_on;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
 use std::thread::Thread;
 
 use rustix::event::EventfdFlags;
@@ -24,34 +23,37 @@ use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
 pub(crate) struct Seat {
     taken: AtomicBool,
     asleep: AtomicBool,
-    bell: OnceLock<OwnedFd>,
+    bell: OwnedFd,
     /// Threads that found the seat taken, asleep until it is free or their task is woken.
     queue: Mutex<Vec<Thread>>,
     queued: AtomicUsize,
 }
 
 impl Seat {
-    pub(crate) const fn new() -> Self {
-        Self {
+    pub(crate) fn new() -> Result<Self, Errno> {
+        Ok(Self {
             taken: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
-            bell: OnceLock::new(),
+            bell: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             queue: Mutex::new(Vec::new()),
             queued: AtomicUsize::new(0),
-        }
+        })
     }
 
     /// The seat, if it is free; given back when the return value is dropped.
     fn take(&self) -> Option<Seated<'_>> {
         let free =
             self.taken.compare_exchange(false, true, Ordering::SeqCst, Ordering::SeqCst).is_ok();
-        free.then_some(Seated { seat: self })
+        // Not `then_some`: a `Seated` that is made and dropped would free the other's seat.
+        free.then(|| Seated { seat: self })
     }
 
     /// Sleeps until the seat may be free or `awake` may be true. Both may be false still.
     fn queue_up(&self, thread: Thread, awake: impl Fn() -> bool) {
         let mut queue = self.queue.lock();
-        queue.push(thread);
+        if !queue.iter().any(|queued| queued.id() == thread.id()) {
+            queue.push(thread);
+        }
         self.queued.store(queue.len(), Ordering::SeqCst);
         drop(queue);
         // Whoever frees the seat looks at the queue after that; we look at the seat after queueing.
@@ -60,13 +62,8 @@ impl Seat {
         }
     }
 
-    /// The bell, made at the first use.
-    pub(crate) fn bell(&self) -> Result<BorrowedFd<'_>, Errno> {
-        if let Some(bell) = self.bell.get() {
-            return Ok(bell.as_fd());
-        }
-        let new = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(self.bell.get_or_init(|| new).as_fd())
+    pub(crate) fn bell(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
     }
 
     /// From now on, until the return value is dropped, calls ring the bell.
@@ -82,19 +79,15 @@ impl Seat {
     /// Calls the thread in the seat, if it sleeps.
     pub(crate) fn call_sleeper(&self) {
         if self.is_asleep() {
-            if let Some(bell) = self.bell.get() {
-                // It fails only when the counter is full: then it is ringing.
-                let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
-            }
+            // It fails only when the counter is full: then it is ringing.
+            let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
         }
     }
 
     /// For the thread in the seat, awake: what the bell called for will be looked at now.
     pub(crate) fn silence(&self) {
-        if let Some(bell) = self.bell.get() {
-            // It fails only when nobody rang: nothing to silence.
-            let _ = rustix::io::read(bell, &mut [0u8; 8]);
-        }
+        // It fails only when nobody rang: nothing to silence.
+        let _ = rustix::io::read(&self.bell, &mut [0u8; 8]);
     }
 }
 

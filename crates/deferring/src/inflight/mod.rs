@@ -95,6 +95,8 @@ pub(crate) enum Completed {
     Op,
     /// A cancel was answered, or a CQE carried no result.
     Other,
+    /// A cancel missed its op and is in the lane again.
+    CancelAgain,
     /// Somebody called the sleeping driver.
     Bell,
 }
@@ -146,7 +148,8 @@ impl Inflight {
         self.admit_cancel(sqe) || self.admit_op(sqe)
     }
 
-    fn admit_cancel(&mut self, sqe: &mut Sqe) -> bool {
+    /// Writes the next SQE if it is a cancel.
+    pub(crate) fn admit_cancel(&mut self, sqe: &mut Sqe) -> bool {
         while let Some(token) = self.cancel_lane.pop_front() {
             // The op may have finished, and its row may be another's, while its cancel waited.
             let Some(row) = self.table.get(token) else { continue };
@@ -218,6 +221,7 @@ impl Inflight {
             CancelThen::AskAgain => {
                 row.cancel_resends += 1;
                 self.cancel_lane.push_back(token);
+                return Completed::CancelAgain;
             }
             CancelThen::Running => {
                 row.cancel = Cancel::Running;
@@ -329,8 +333,10 @@ impl Inflight {
                 Some(CancelOutcome::Running)
             }
             (State::Submitted, Cancel::Asked) => {
-                if let Some(waker) = waker.take() {
-                    row.cancel_wakers.get_or_insert_default().push(waker);
+                let list = row.cancel_wakers.get_or_insert_default();
+                let known = |waker: &Waker| list.iter().any(|kept| kept.will_wake(waker));
+                if let Some(new) = waker.take_if(|waker| !known(waker)) {
+                    list.push(new);
                 }
                 None
             }
@@ -362,9 +368,6 @@ impl Inflight {
         }
         self.submitted = 0;
         self.cancels_submitted = 0;
-        if self.leaked > 0 {
-            self.cells.leak();
-        }
         self.leaked
     }
 
@@ -401,8 +404,11 @@ impl Inflight {
             }
             Then::Bury => self.graves.push_back(&mut self.table, index),
             Then::SendCancel => {
-                if row.cancel == Cancel::None {
+                // A drop asks once more, even if the op could not be stopped before.
+                if row.cancel == Cancel::None || event == Event::Drop && row.cancel != Cancel::Asked
+                {
                     row.cancel = Cancel::Asked;
+                    row.cancel_resends = 0;
                     let token = self.table.token(index);
                     self.cancel_lane.push_back(token);
                 }
@@ -414,6 +420,16 @@ impl Inflight {
                 }
             }
             Then::Pending | Then::Release => unreachable!("{event:?} leads to {then:?}"),
+        }
+    }
+}
+
+impl Drop for Inflight {
+    /// Cells are freed only if it is certain that none holds an op: not after a leak, and not if
+    /// something went so wrong that the ring never got to its end.
+    fn drop(&mut self) {
+        if !self.table.is_all_free() {
+            self.cells.leak();
         }
     }
 }

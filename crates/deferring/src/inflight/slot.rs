@@ -10,7 +10,7 @@
 //! | `Done`        | –         | –          | Free    | Grave              | Grave     | finished     | stays      |
 //! | `Grave`       | –         | –          | –       | –                  | –         | –            | stays      |
 //! | `Lost`        | –         | stays      | Leaked  | Leaked             | Leaked    | finished     | stays      |
-//! | `Leaked`      | –         | stays      | –       | –                  | –         | –            | stays      |
+//! | `Leaked`      | –         | stays      | –       | –                  | –         | finished     | stays      |
 //!
 //! - *Waiting*: in our queue, the handle is held. *Drifting*: the same, detached.
 //! - *Submitted*: an SQE names it, the handle is held. *Orphaned*: the same, nobody will take it.
@@ -107,6 +107,7 @@ pub(crate) fn step(state: State, event: Event) -> (State, Then) {
         (State::Lost, Event::RingGone)       => (State::Lost, Then::Nothing),
 
         (State::Leaked, Event::LastCqe)      => (State::Leaked, Then::Nothing),
+        (State::Leaked, Event::Cancel)       => (State::Leaked, Then::Nothing),
         (State::Leaked, Event::RingGone)     => (State::Leaked, Then::Nothing),
 
         (State::Free, Event::Admit | Event::LastCqe | Event::Take | Event::Drop | Event::Detach
@@ -120,7 +121,7 @@ pub(crate) fn step(state: State, event: Event) -> (State, Then) {
         | (State::Done, Event::LastCqe)
         | (State::Grave, Event::LastCqe | Event::Take | Event::Drop | Event::Detach
             | Event::Cancel)
-        | (State::Leaked, Event::Take | Event::Drop | Event::Detach | Event::Cancel)
+        | (State::Leaked, Event::Take | Event::Drop | Event::Detach)
             => unreachable!("{event:?} cannot happen to an op that is {state:?}"),
     }
 }

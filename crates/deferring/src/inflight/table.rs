@@ -32,11 +32,12 @@ pub(crate) struct Row {
 pub(crate) struct Table {
     rows: Vec<Row>,
     free: u32,
+    in_use: usize,
 }
 
 impl Table {
     pub(crate) const fn new() -> Self {
-        Self { rows: Vec::new(), free: NONE }
+        Self { rows: Vec::new(), free: NONE, in_use: 0 }
     }
 
     /// A free row for a new op, in state `Waiting`.
@@ -56,7 +57,9 @@ impl Table {
         row.cancel_resends = 0;
         row.has_result = false;
         row.vtable = Some(vtable);
-        Token::new(index, row.generation)
+        let token = Token::new(index, row.generation);
+        self.in_use += 1;
+        token
     }
 
     fn grow(&mut self) -> u32 {
@@ -87,6 +90,11 @@ impl Table {
         row.vtable = None;
         row.link = Link { previous: NONE, next: free };
         self.free = index;
+        self.in_use -= 1;
+    }
+
+    pub(crate) const fn is_all_free(&self) -> bool {
+        self.in_use == 0
     }
 
     /// The row of a token, unless it is another op's by now.

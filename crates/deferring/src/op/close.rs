@@ -6,8 +6,6 @@ use std::os::fd::RawFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use rustix::io::Errno;
-
 use super::{Op, Opcode, Sqe, zero};
 use crate::fd::{Drained, Fd};
 use crate::{Handle, Ring};
@@ -18,7 +16,7 @@ use crate::{Handle, Ring};
 /// the descriptor has ended.
 ///
 /// # Cancellation
-/// An [`Fd`]'s descriptor is closed in every case: by a plain `close(2)` if the kernel did not.
+/// An [`Fd`]'s close that never reached the kernel is made by a plain `close(2)`.
 ///
 /// # Errors
 /// Those of `close(2)`. Linux has closed the descriptor all the same.
@@ -26,6 +24,8 @@ use crate::{Handle, Ring};
 #[doc(alias = "IORING_OP_CLOSE")]
 pub struct Close {
     what: What,
+    /// The kernel may have executed it.
+    sent: bool,
 }
 
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Close {
     /// Nobody else owns the descriptor, and no op uses it.
     #[must_use]
     pub const unsafe fn from_raw(fd: RawFd) -> Self {
-        Self { what: What::Raw(fd) }
+        Self { what: What::Raw(fd), sent: false }
     }
 }
 
@@ -51,6 +51,7 @@ unsafe impl Op for Close {
     const CODE: Opcode = Opcode::CLOSE;
 
     fn encode(&mut self, sqe: &mut Sqe) {
+        self.sent = true;
         sqe.fd = match &self.what {
             What::Drained(drained) => drained.raw(),
             What::Raw(raw) => *raw,
@@ -59,23 +60,24 @@ unsafe impl Op for Close {
 
     fn decode(self, result: io::Result<u32>) -> io::Result<()> {
         if let What::Drained(drained) = self.what {
-            match result.as_ref().map_err(io::Error::raw_os_error) {
-                // Linux gives the number back even if a late write failed or a signal came.
-                Ok(_) | Err(Some(CLOSED_BUT_IO | CLOSED_BUT_INTERRUPTED)) => drained.closed(),
-                // Never executed: dropping it closes.
-                Err(_) => drop(drained),
+            if self.sent {
+                // Linux gives the number back whatever the file system says of its flush, so that
+                // an error does not tell that the number is still ours, and closing it again might
+                // close another's. (A close that the kernel dropped unexecuted leaks it. That takes
+                // a ring that goes away, or a thread that exits, in the middle of it.)
+                drained.closed();
+            } else {
+                drop(drained); // Closes.
             }
         }
         zero(result)
     }
 }
 
-const CLOSED_BUT_IO: i32 = Errno::IO.raw_os_error();
-const CLOSED_BUT_INTERRUPTED: i32 = Errno::INTR.raw_os_error();
-
 /// A close under way: await it, or [`try_take`](Closing::try_take) its result.
 ///
-/// Dropping it does not reopen the descriptor: it is closed when its last op has ended.
+/// Dropping it does not reopen the descriptor: it is closed when its last op has ended, by a plain
+/// `close(2)`.
 #[derive(Debug)]
 #[must_use = "the close waits for the ops that use the descriptor; await it to know its result"]
 pub struct Closing {
@@ -92,7 +94,8 @@ impl Closing {
         }
         match self.fd.poll_drained(waker()) {
             Poll::Ready(Some(drained)) => {
-                self.handle = Some(self.ring.queue(Close { what: What::Drained(drained) }));
+                self.handle =
+                    Some(self.ring.queue(Close { what: What::Drained(drained), sent: false }));
                 Poll::Pending
             }
             Poll::Ready(None) => Poll::Ready(()),
@@ -126,8 +129,9 @@ impl Future for Closing {
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        if let Some(handle) = self.handle.take() {
-            handle.detach();
+        match self.handle.take() {
+            Some(handle) => handle.detach(),
+            None => self.fd.close_unattended(),
         }
     }
 }

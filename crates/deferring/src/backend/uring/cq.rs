@@ -50,6 +50,11 @@ impl Cq {
         Some(cqe)
     }
 
+    /// Takes the last pop back. Before the next `give_back`.
+    pub(crate) fn put_back(&mut self) {
+        self.head = self.head.wrapping_sub(1);
+    }
+
     /// Makes room for as many CQEs as were popped.
     pub(crate) fn give_back(&mut self) {
         // SAFETY: `new`'s promise. `Release`: our reads come before the head.

@@ -77,8 +77,15 @@ static NUMBERS: AtomicU32 = AtomicU32::new(0);
 
 impl ForkMark {
     pub(crate) fn of_this_process() -> Result<Self, Errno> {
-        static PAGE: OnceLock<Result<&'static AtomicU32, Errno>> = OnceLock::new();
-        let page = (*PAGE.get_or_init(new_page))?;
+        static PAGE: OnceLock<&'static AtomicU32> = OnceLock::new();
+        let page = match PAGE.get() {
+            Some(page) => page,
+            // Two threads at once make two; the second is unused, and small.
+            None => {
+                let new = new_page()?;
+                PAGE.get_or_init(|| new)
+            }
+        };
         let number = match page.load(Ordering::Relaxed) {
             // `NUMBERS` is copied to a child, so that a child's number is never its parent's.
             0 => {
