@@ -6,6 +6,8 @@
 #![allow(unsafe_code)] // The table vouches for what is in a cell.
 
 mod cells;
+#[cfg(test)]
+mod model;
 mod queue;
 mod slot;
 mod table;
