@@ -263,3 +263,67 @@ async fn read_exact<B: IoBufMut>(file: &File, buf: B, offset: u64) -> BufResult<
     let call = |part, done| file.read_at(part, offset + done as u64);
     all(buf, total, call, || unexpected_end(file.path())).await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+    use std::future::ready;
+
+    use futures_util::FutureExt;
+    use rustix::io::Errno;
+
+    use super::*;
+
+    /// Calls that end as told, one after the other.
+    struct Script<T>(RefCell<VecDeque<Result<T, Errno>>>);
+
+    impl<T> Script<T> {
+        fn new(results: impl IntoIterator<Item = Result<T, Errno>>) -> Self {
+            Self(RefCell::new(results.into_iter().collect()))
+        }
+
+        fn next(&self) -> io::Result<T> {
+            let result = self.0.borrow_mut().pop_front().expect("a call too many");
+            result.map_err(io::Error::from)
+        }
+    }
+
+    #[test]
+    fn an_interrupted_call_is_made_again() {
+        let script = Script::new([Err(Errno::INTR), Err(Errno::INTR), Ok(7)]);
+        let call = on(Path::new("p"), "step", || ready(script.next()));
+        assert_eq!(call.now_or_never().unwrap().unwrap(), 7);
+    }
+
+    #[test]
+    fn an_interrupted_read_gets_its_buffer_again() {
+        let script = Script::new([Err(Errno::INTR), Ok(7)]);
+        let call =
+            with_buf(Path::new("p"), "read", "buf", |buf| ready(BufResult(script.next(), buf)));
+        assert_eq!(call.now_or_never().unwrap().unwrap(), (7, "buf"));
+    }
+
+    #[test]
+    fn a_short_write_is_finished() {
+        let script = Script::new([Ok(2), Ok(1), Ok(2)]);
+        let seen = RefCell::new(Vec::new());
+        let call = |part: crate::Slice<&'static str>, done| {
+            seen.borrow_mut().push((done, String::from_utf8_lossy(&part).into_owned()));
+            ready(BufResult(script.next(), part))
+        };
+        let all = all("hello", 5, call, || unreachable!());
+        assert_eq!(all.now_or_never().unwrap().unwrap().1, "hello");
+        let seen = seen.into_inner();
+        assert_eq!(seen, [(0, "hello".into()), (2, "llo".into()), (3, "lo".into())]);
+    }
+
+    #[test]
+    fn a_write_that_takes_nothing_is_an_error_and_not_a_loop() {
+        let script = Script::new([Ok(2), Ok(0)]);
+        let call = |part, _| ready(BufResult(script.next(), part));
+        let all = all("hello", 5, call, || nothing_written(Path::new("p")));
+        let BufResult(result, buf) = all.now_or_never().unwrap();
+        assert_eq!((result.unwrap_err().kind(), buf), (io::ErrorKind::WriteZero, "hello"));
+    }
+}
