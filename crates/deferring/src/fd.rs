@@ -240,6 +240,13 @@ impl Lease {
         self.0.as_ref().map_or(-1, |shared| shared.raw)
     }
 
+    /// Moves the lease out; see [`Op::let_go`](crate::op::Op::let_go).
+    pub fn let_go(&mut self, leases: &mut Vec<Self>) {
+        if let Some(shared) = self.0.take() {
+            leases.push(Self(Some(shared)));
+        }
+    }
+
     /// Refuses a descriptor that was closed.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 
-use crate::inflight::Corpse;
+use crate::inflight::{After, Corpse};
 
 type Panic = Box<dyn std::any::Any + Send>;
 
@@ -17,6 +17,17 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
+    /// Does what follows from a change, and leaves the lists empty.
+    pub(crate) fn follow(&mut self, after: &mut After) {
+        // First the descriptors: who is woken may want to close one.
+        for lease in after.leases.drain(..) {
+            self.call(|| drop(lease));
+        }
+        for waker in after.wakers.drain(..) {
+            self.wake(waker);
+        }
+    }
+
     pub(crate) fn wake(&mut self, waker: Waker) {
         self.call(|| waker.wake());
     }

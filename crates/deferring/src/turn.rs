@@ -15,7 +15,7 @@ use crate::backend::uring::{self, Cq, ForkMark, Kernel, Params, Probe, Sq, Uring
 use crate::config::Builder;
 use crate::driver::Seat;
 use crate::error;
-use crate::inflight::{CancelOutcome, Completed, Inflight, Pending, Taken, Token};
+use crate::inflight::{After, CancelOutcome, Completed, Inflight, Pending, Taken, Token};
 use crate::notify::Calls;
 use crate::op::{Op, Opcode, Outcome, Sqe, poll32};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
@@ -41,8 +41,8 @@ struct Core {
     closed: bool,
     /// The kernel watches the bell of [`Seat`].
     bell_armed: bool,
-    /// A list for wakers, kept so that a reap does not allocate one.
-    spare: Vec<Waker>,
+    /// Lists that a reap fills, kept so that it does not allocate them.
+    spare: After,
 }
 
 /// How many CQEs are reaped between two unlocks.
@@ -65,7 +65,7 @@ pub fn leaked_ops() -> u64 {
 /// What a reap found, and whom it concerns. To be delivered with nothing locked.
 #[derive(Default)]
 pub(crate) struct Found {
-    wakes: Vec<Waker>,
+    after: After,
     ops: usize,
     bell: bool,
     graves: bool,
@@ -119,7 +119,7 @@ impl Core {
         let mut popped = 0;
         while popped < most {
             let Some(cqe) = self.cq.pop() else { break };
-            match self.inflight.complete(cqe, &mut found.wakes) {
+            match self.inflight.complete(cqe, &mut found.after) {
                 Completed::Op => found.ops += 1,
                 Completed::Other => {}
                 Completed::CancelAgain => found.cancel_again = true,
@@ -153,7 +153,7 @@ impl Shared {
             sqes: 0,
             closed: false,
             bell_armed: false,
-            spare: Vec::new(),
+            spare: After::default(),
         };
         Ok(Self {
             mark,
@@ -374,8 +374,8 @@ impl Shared {
 
     fn collect(&self, most: usize, seated: bool, found: &mut Found) -> usize {
         let mut core = self.lock();
-        if found.wakes.capacity() == 0 {
-            found.wakes = std::mem::take(&mut core.spare);
+        if !found.after.has_room() {
+            found.after = std::mem::take(&mut core.spare);
         }
         let leave_bell = !seated && self.seat.is_asleep();
         core.reap_batch(most, leave_bell, found)
@@ -395,7 +395,7 @@ impl Shared {
     }
 
     fn deliver_to(&self, mut found: Found, calls: &mut Calls) {
-        found.wakes.drain(..).for_each(|waker| calls.wake(waker));
+        calls.follow(&mut found.after);
         if found.graves {
             self.bury(calls);
         }
@@ -404,8 +404,8 @@ impl Shared {
             let cancels = |core: &mut Core| core.fill_by(Inflight::admit_cancel);
             let _ = self.submit_by(cancels, calls);
         }
-        if found.wakes.capacity() > 0 {
-            self.lock().spare = found.wakes;
+        if found.after.has_room() {
+            self.lock().spare = found.after;
         }
     }
 
@@ -422,18 +422,14 @@ impl Shared {
     }
 
     /// Changes the table, then calls whom that concerns.
-    fn change<R>(
-        &self,
-        calls: &mut Calls,
-        f: impl FnOnce(&mut Inflight, &mut Vec<Waker>) -> R,
-    ) -> R {
-        let mut wakes = Vec::new();
+    fn change<R>(&self, calls: &mut Calls, f: impl FnOnce(&mut Inflight, &mut After) -> R) -> R {
+        let mut after = After::default();
         let mut core = self.lock();
-        let result = f(&mut core.inflight, &mut wakes);
+        let result = f(&mut core.inflight, &mut after);
         let has_graves = core.inflight.has_graves();
         let has_waiting = core.inflight.has_waiting();
         drop(core);
-        wakes.into_iter().for_each(|waker| calls.wake(waker));
+        calls.follow(&mut after);
         if has_graves {
             self.bury(calls);
         }
@@ -516,7 +512,7 @@ impl Shared {
             return;
         }
         let mut calls = Calls::default();
-        self.change(&mut calls, |inflight, wakes| inflight.cancel(token, wakes));
+        self.change(&mut calls, |inflight, after| inflight.cancel(token, after));
         calls.resume();
     }
 

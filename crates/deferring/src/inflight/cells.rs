@@ -10,6 +10,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
+use crate::fd::Lease;
 use crate::op::{Op, Opcode, Sqe};
 
 /// The bytes of one cell. Every op of ours but `Statx` and `Renameat` fits.
@@ -27,6 +28,10 @@ pub(crate) struct Vtable {
     /// # Safety
     /// The cell holds a live op of this type.
     pub(crate) encode: unsafe fn(NonNull<u8>, &mut Sqe),
+    /// Moves out the leases that the op no longer needs.
+    /// # Safety
+    /// As for `bury`, but the cell stays full.
+    pub(crate) let_go: unsafe fn(NonNull<u8>, &mut Vec<Lease>),
     /// Decodes and drops the output; the cell is empty afterwards.
     /// # Safety
     /// As for `encode`, and the kernel has let go of the op.
@@ -40,12 +45,19 @@ const fn fits<T>() -> bool {
 }
 
 impl<T: Op> VtableOf<T> {
-    const VTABLE: Vtable = Vtable { opcode: T::CODE, encode: Self::encode, bury: Self::bury };
+    const VTABLE: Vtable =
+        Vtable { opcode: T::CODE, encode: Self::encode, let_go: Self::let_go, bury: Self::bury };
 
     unsafe fn encode(cell: NonNull<u8>, sqe: &mut Sqe) {
         // SAFETY: the caller promises a live `T` in the cell; the table's lock makes the access
         // exclusive, and the kernel has not been told of it yet.
         unsafe { locate::<T>(cell).as_mut() }.encode(sqe);
+    }
+
+    unsafe fn let_go(cell: NonNull<u8>, leases: &mut Vec<Lease>) {
+        // SAFETY: the caller promises a live `T` that the kernel has let go of; the table's lock
+        // makes the access exclusive.
+        unsafe { locate::<T>(cell).as_mut() }.let_go(leases);
     }
 
     unsafe fn bury(cell: NonNull<u8>, result: io::Result<u32>) {

@@ -18,6 +18,7 @@ use std::task::Waker;
 
 use rustix::io::Errno;
 
+use crate::fd::Lease;
 use crate::op::{AsyncCancel, Cqe, Op, Sqe};
 use cells::Cells;
 pub(crate) use cells::Corpse;
@@ -73,6 +74,26 @@ impl<T> Taken<T> {
     /// Whether this was the op's one result.
     pub(crate) const fn is_over(&self) -> bool {
         matches!(self, Self::Ready(..) | Self::Lost)
+    }
+}
+
+/// What follows from a change, to be done with nothing locked.
+#[derive(Default)]
+pub(crate) struct After {
+    /// Whom to wake.
+    pub(crate) wakers: Vec<Waker>,
+    /// Descriptors that an op has ended with. Dropping a lease may wake whoever closes.
+    pub(crate) leases: Vec<Lease>,
+}
+
+impl After {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.wakers.is_empty() && self.leases.is_empty()
+    }
+
+    /// Whether there is memory in it worth keeping.
+    pub(crate) fn has_room(&self) -> bool {
+        self.wakers.capacity() > 0 || self.leases.capacity() > 0
     }
 }
 
@@ -183,17 +204,17 @@ impl Inflight {
         true
     }
 
-    /// Moves the slot on by one CQE. Whoever is to be woken is added to `wakes`.
-    pub(crate) fn complete(&mut self, cqe: Cqe, wakes: &mut Vec<Waker>) -> Completed {
+    /// Moves the slot on by one CQE. Whoever is to be woken is noted in `after`.
+    pub(crate) fn complete(&mut self, cqe: Cqe, after: &mut After) -> Completed {
         let token = Token::from_user_data(cqe.user_data);
         match token.kind() {
-            Kind::Op => self.complete_op(token, cqe, wakes),
-            Kind::Cancel => self.complete_cancel(token.op(), cqe.result, wakes),
+            Kind::Op => self.complete_op(token, cqe, after),
+            Kind::Cancel => self.complete_cancel(token.op(), cqe.result, after),
             Kind::Bell => Completed::Bell,
         }
     }
 
-    fn complete_op(&mut self, token: Token, cqe: Cqe, wakes: &mut Vec<Waker>) -> Completed {
+    fn complete_op(&mut self, token: Token, cqe: Cqe, after: &mut After) -> Completed {
         let Some(row) = self.table.get(token) else {
             debug_assert!(false, "{cqe:?} answers no op of this ring");
             return Completed::Other;
@@ -208,11 +229,11 @@ impl Inflight {
         if matches!(row.state, State::Submitted | State::Orphaned) {
             self.submitted -= 1;
         }
-        self.advance(token.index(), Event::LastCqe, wakes);
+        self.advance(token.index(), Event::LastCqe, after);
         Completed::Op
     }
 
-    fn complete_cancel(&mut self, token: Token, result: i32, wakes: &mut Vec<Waker>) -> Completed {
+    fn complete_cancel(&mut self, token: Token, result: i32, after: &mut After) -> Completed {
         self.cancels_submitted -= 1;
         let Some(row) = self.table.get(token) else { return Completed::Other };
         if !matches!(row.state, State::Submitted | State::Orphaned) {
@@ -228,7 +249,7 @@ impl Inflight {
             CancelThen::Running => {
                 row.cancel = Cancel::Running;
                 if let Some(list) = row.cancel_wakers.take() {
-                    wakes.extend(*list);
+                    after.wakers.extend(*list);
                 }
             }
         }
@@ -283,14 +304,16 @@ impl Inflight {
         let row = self.row(token);
         let left = (row.waker.take(), row.cancel_wakers.take());
         let event = if detach { Event::Detach } else { Event::Drop };
-        self.advance(token.index(), event, &mut Vec::new());
+        let mut after = After::default();
+        self.advance(token.index(), event, &mut after);
+        debug_assert!(after.is_empty(), "a handle that goes ends nobody else's wait");
         left
     }
 
     /// Asks for a cancel of an op whose handle is held.
-    pub(crate) fn cancel(&mut self, token: Token, wakes: &mut Vec<Waker>) {
+    pub(crate) fn cancel(&mut self, token: Token, after: &mut After) {
         if self.table.get(token).is_some() {
-            self.advance(token.index(), Event::Cancel, wakes);
+            self.advance(token.index(), Event::Cancel, after);
         }
     }
 
@@ -306,13 +329,13 @@ impl Inflight {
     }
 
     /// Asks for a cancel of everything that is out (teardown).
-    pub(crate) fn cancel_all(&mut self, wakes: &mut Vec<Waker>) {
+    pub(crate) fn cancel_all(&mut self, after: &mut After) {
         for index in self.table.indices() {
             match self.table.at(index).state {
                 State::Waiting | State::Submitted | State::Orphaned => {
-                    self.advance(index, Event::Cancel, wakes);
+                    self.advance(index, Event::Cancel, after);
                 }
-                State::Drifting => self.advance(index, Event::RingGone, wakes),
+                State::Drifting => self.advance(index, Event::RingGone, after),
                 State::Free | State::Done | State::Grave | State::Lost | State::Leaked => {}
             }
         }
@@ -361,11 +384,11 @@ impl Inflight {
     }
 
     /// The ring goes. What the kernel still holds is given up, not freed. Returns how many ops.
-    pub(crate) fn ring_gone(&mut self, wakes: &mut Vec<Waker>) -> usize {
+    pub(crate) fn ring_gone(&mut self, after: &mut After) -> usize {
         self.cancel_lane.clear();
         for index in self.table.indices() {
             if self.table.at(index).state != State::Free {
-                self.advance(index, Event::RingGone, wakes);
+                self.advance(index, Event::RingGone, after);
             }
         }
         self.submitted = 0;
@@ -378,7 +401,7 @@ impl Inflight {
     }
 
     /// One step of the table in `slot.rs`, and what follows from it.
-    fn advance(&mut self, index: u32, event: Event, wakes: &mut Vec<Waker>) {
+    fn advance(&mut self, index: u32, event: Event, after: &mut After) {
         let row = self.table.at(index);
         let (state, then) = step(row.state, event);
         let was = std::mem::replace(&mut row.state, state);
@@ -396,12 +419,17 @@ impl Inflight {
             Then::Wake => {
                 if state == State::Lost {
                     self.leaked += 1;
+                } else {
+                    let vtable = row.vtable.expect("an op that is done has a vtable");
+                    // SAFETY: the cell holds the op, and the kernel has had its last word, or never
+                    // heard of it.
+                    unsafe { (vtable.let_go)(self.cells.at(index), &mut after.leases) };
                 }
                 if let Some(waker) = row.waker.take() {
-                    wakes.push(waker);
+                    after.wakers.push(waker);
                 }
                 if let Some(list) = row.cancel_wakers.take() {
-                    wakes.extend(*list);
+                    after.wakers.extend(*list);
                 }
             }
             Then::Bury => self.graves.push_back(&mut self.table, index),

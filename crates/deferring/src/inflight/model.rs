@@ -10,7 +10,7 @@ use std::task::Waker;
 
 use proptest::prelude::*;
 
-use super::{CANCELED, Inflight, Taken, Token};
+use super::{After, CANCELED, Inflight, Taken, Token};
 use crate::op::{Cqe, Op, Opcode, Sqe};
 
 thread_local! {
@@ -136,7 +136,7 @@ impl World {
             ALIVE.with_borrow_mut(|alive| alive.insert(name, false));
         }
         let result = if name.is_some() { result.abs() } else { result };
-        self.inflight.complete(Cqe { user_data, result, flags: 0 }, &mut Vec::new());
+        self.inflight.complete(Cqe { user_data, result, flags: 0 }, &mut After::default());
     }
 
     fn take(&mut self, which: usize) {
@@ -182,7 +182,7 @@ impl World {
             return;
         }
         let held = self.handles[which % self.handles.len()];
-        self.inflight.cancel(held.token, &mut Vec::new());
+        self.inflight.cancel(held.token, &mut After::default());
         self.queued.retain(|&name| name != held.name);
         let mut waker = Some(Waker::noop().clone());
         let _ = self.inflight.cancel_outcome(held.token, &mut waker);
@@ -268,7 +268,7 @@ proptest! {
             world.run(step);
         }
         let held = world.inflight.pending().in_kernel;
-        let leaked = world.inflight.ring_gone(&mut Vec::new());
+        let leaked = world.inflight.ring_gone(&mut After::default());
         world.bury();
         prop_assert_eq!(leaked, held);
         for Held { token, large, .. } in std::mem::take(&mut world.handles) {

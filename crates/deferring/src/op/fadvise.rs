@@ -54,6 +54,10 @@ unsafe impl Op for Fadvise {
         sqe.op_flags = self.advice as u32;
     }
 
+    fn let_go(&mut self, leases: &mut Vec<Lease>) {
+        self.fd.let_go(leases);
+    }
+
     fn decode(self, result: io::Result<u32>) -> io::Result<()> {
         zero(result)
     }

@@ -57,6 +57,10 @@ unsafe impl Op for Fallocate {
         sqe.len = self.flags.bits();
     }
 
+    fn let_go(&mut self, leases: &mut Vec<Lease>) {
+        self.fd.let_go(leases);
+    }
+
     fn decode(self, result: io::Result<u32>) -> io::Result<()> {
         zero(result)
     }

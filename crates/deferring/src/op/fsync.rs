@@ -58,6 +58,10 @@ unsafe impl Op for Fsync {
         sqe.op_flags = if self.data_only { DATASYNC } else { 0 };
     }
 
+    fn let_go(&mut self, leases: &mut Vec<Lease>) {
+        self.fd.let_go(leases);
+    }
+
     fn decode(self, result: io::Result<u32>) -> io::Result<()> {
         zero(result)
     }

@@ -45,6 +45,10 @@ unsafe impl Op for Ftruncate {
         sqe.off = self.len;
     }
 
+    fn let_go(&mut self, leases: &mut Vec<Lease>) {
+        self.fd.let_go(leases);
+    }
+
     fn decode(self, result: io::Result<u32>) -> io::Result<()> {
         zero(result)
     }

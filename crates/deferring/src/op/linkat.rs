@@ -6,6 +6,7 @@ use std::path::Path;
 use rustix::fs::AtFlags;
 
 use super::{At, Op, Opcode, PathArg, Sqe, zero};
+use crate::fd::Lease;
 use crate::{Handle, Ring};
 
 /// Gives a file another name (a hard link). A symbolic link is linked itself, unless
@@ -78,6 +79,11 @@ unsafe impl Op for Linkat {
         sqe.len = self.link_dir.sqe_len();
         sqe.off = self.link.address();
         sqe.op_flags = self.flags.bits();
+    }
+
+    fn let_go(&mut self, leases: &mut Vec<Lease>) {
+        self.target_dir.let_go(leases);
+        self.link_dir.let_go(leases);
     }
 
     fn decode(self, result: io::Result<u32>) -> io::Result<()> {

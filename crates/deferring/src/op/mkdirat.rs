@@ -6,6 +6,7 @@ use std::path::Path;
 use rustix::fs::Mode;
 
 use super::{At, Op, Opcode, PathArg, Sqe, zero};
+use crate::fd::Lease;
 use crate::{Handle, Ring};
 
 /// Makes a directory.
@@ -46,6 +47,10 @@ unsafe impl Op for Mkdirat {
         sqe.fd = self.dir.raw();
         sqe.addr = self.path.address();
         sqe.len = self.mode.bits();
+    }
+
+    fn let_go(&mut self, leases: &mut Vec<Lease>) {
+        self.dir.let_go(leases);
     }
 
     fn decode(self, result: io::Result<u32>) -> io::Result<()> {

@@ -67,6 +67,7 @@ pub use write::Write;
 pub use writev::Writev;
 
 use crate::buf::{BufResult, StandIn};
+use crate::fd::Lease;
 
 /// A request to the kernel.
 ///
@@ -79,8 +80,9 @@ use crate::buf::{BufResult, StandIn};
 ///    ever), stay valid and in place however the op is moved *before* `encode`, and nobody else
 ///    uses them before `decode` or `drop`. The ring does not move the op from `encode` until the
 ///    last CQE.
-/// 2. `encode` asks for one answer: one CQE, or several that end in one without `F_MORE`. It runs
-///    with the ring locked: it must not panic, block or call the ring.
+/// 2. `encode` asks for one answer: one CQE, or several that end in one without `F_MORE`. `encode`
+///    and `let_go` run with the ring locked: they must not panic, block or call the ring, or drop
+///    what might.
 pub unsafe trait Op: Send + Sized + 'static {
     /// What the op gives.
     type Output: Outcome;
@@ -99,6 +101,13 @@ pub unsafe trait Op: Send + Sized + 'static {
 
     /// Writes the question. `opcode` and `user_data` are set by the ring.
     fn encode(&mut self, sqe: &mut Sqe);
+
+    /// Moves out what only the kernel needed, when it has had its last word: the leases of
+    /// descriptors, so that a close need not wait until somebody takes the output. Runs with the
+    /// ring locked, like `encode`.
+    fn let_go(&mut self, leases: &mut Vec<Lease>) {
+        let _ = leases;
+    }
 
     /// Turns the answer into the output. Also called with an error for an op that never reached
     /// the kernel.

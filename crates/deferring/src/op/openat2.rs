@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::{At, Op, Opcode, PathArg, Sqe, address};
-use crate::fd::Fd;
+use crate::fd::{Fd, Lease};
 use crate::{Handle, Ring};
 
 /// Opens a file by its path, from a directory.
@@ -89,6 +89,10 @@ unsafe impl Op for Openat2 {
         sqe.addr = self.path.address();
         sqe.off = address(&raw const self.how);
         sqe.len = HOW_LEN;
+    }
+
+    fn let_go(&mut self, leases: &mut Vec<Lease>) {
+        self.dir.let_go(leases);
     }
 
     fn decode(self, result: io::Result<u32>) -> io::Result<Fd> {

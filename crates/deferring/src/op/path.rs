@@ -36,6 +36,13 @@ impl At {
         self.raw() as u32
     }
 
+    /// Moves the lease out; see [`Op::let_go`](super::Op::let_go).
+    pub fn let_go(&mut self, leases: &mut Vec<Lease>) {
+        if let Some(lease) = self.0.take() {
+            leases.push(lease);
+        }
+    }
+
     /// Refuses a directory that is closed.
     ///
     /// # Errors

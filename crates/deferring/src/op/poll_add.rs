@@ -50,6 +50,10 @@ unsafe impl Op for PollAdd {
         sqe.op_flags = poll32(self.events);
     }
 
+    fn let_go(&mut self, leases: &mut Vec<Lease>) {
+        self.fd.let_go(leases);
+    }
+
     #[allow(clippy::cast_possible_truncation)] // Poll events are 16 bits.
     fn decode(self, result: io::Result<u32>) -> io::Result<PollFlags> {
         result.map(|events| PollFlags::from_bits_retain(events as u16))

@@ -53,6 +53,10 @@ unsafe impl<B: IoBufMut> Op for Read<B> {
         sqe.len = transfer_len(self.buf.len());
     }
 
+    fn let_go(&mut self, leases: &mut Vec<Lease>) {
+        self.fd.let_go(leases);
+    }
+
     fn decode(self, result: io::Result<u32>) -> BufResult<usize, B> {
         // SAFETY: the kernel wrote as many bytes as it says, to the start of the buffer.
         unsafe { self.buf.filled(result) }

@@ -52,6 +52,10 @@ unsafe impl<V: IoVectoredMut> Op for Readv<V> {
         sqe.len = self.bufs.sqe_count();
     }
 
+    fn let_go(&mut self, leases: &mut Vec<Lease>) {
+        self.fd.let_go(leases);
+    }
+
     fn decode(self, result: io::Result<u32>) -> BufResult<usize, V> {
         // SAFETY: the kernel wrote as many bytes as it says, in the order of the array.
         unsafe { self.bufs.filled(result) }

@@ -6,6 +6,7 @@ use std::path::Path;
 use rustix::fs::RenameFlags;
 
 use super::{At, Op, Opcode, PathArg, Sqe, zero};
+use crate::fd::Lease;
 use crate::{Handle, Ring};
 
 /// Gives a file another name in place of its own, and replaces what has that name.
@@ -70,6 +71,11 @@ unsafe impl Op for Renameat {
         sqe.len = self.to_dir.sqe_len();
         sqe.off = self.to.address();
         sqe.op_flags = self.flags.bits();
+    }
+
+    fn let_go(&mut self, leases: &mut Vec<Lease>) {
+        self.from_dir.let_go(leases);
+        self.to_dir.let_go(leases);
     }
 
     fn decode(self, result: io::Result<u32>) -> io::Result<()> {

@@ -7,6 +7,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, StatxFlags};
 
 use super::{At, Op, Opcode, PathArg, Sqe, address};
+use crate::fd::Lease;
 use crate::stat::Stat;
 use crate::{Fd, Handle, Ring};
 
@@ -79,6 +80,10 @@ unsafe impl Op for Statx {
         sqe.off = address(self.answer.as_mut_ptr());
         sqe.len = self.mask.bits();
         sqe.op_flags = self.flags.bits();
+    }
+
+    fn let_go(&mut self, leases: &mut Vec<Lease>) {
+        self.dir.let_go(leases);
     }
 
     fn decode(self, result: io::Result<u32>) -> io::Result<Stat> {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::{At, Op, Opcode, PathArg, Sqe, zero};
+use crate::fd::Lease;
 use crate::{Handle, Ring};
 
 /// Makes a symbolic link.
@@ -45,6 +46,10 @@ unsafe impl Op for Symlinkat {
         sqe.fd = self.link_dir.raw();
         sqe.addr = self.target.address();
         sqe.off = self.link.address();
+    }
+
+    fn let_go(&mut self, leases: &mut Vec<Lease>) {
+        self.link_dir.let_go(leases);
     }
 
     fn decode(self, result: io::Result<u32>) -> io::Result<()> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use rustix::fs::AtFlags;
 
 use super::{At, Op, Opcode, PathArg, Sqe, zero};
+use crate::fd::Lease;
 use crate::{Handle, Ring};
 
 /// Removes a name: of a file, or of an empty directory with [`dir`](Self::dir).
@@ -61,6 +62,10 @@ unsafe impl Op for Unlinkat {
         sqe.fd = self.dir.raw();
         sqe.addr = self.path.address();
         sqe.op_flags = self.flags.bits();
+    }
+
+    fn let_go(&mut self, leases: &mut Vec<Lease>) {
+        self.dir.let_go(leases);
     }
 
     fn decode(self, result: io::Result<u32>) -> io::Result<()> {

@@ -51,6 +51,10 @@ unsafe impl<B: IoBuf> Op for Write<B> {
         sqe.len = transfer_len(self.buf.len());
     }
 
+    fn let_go(&mut self, leases: &mut Vec<Lease>) {
+        self.fd.let_go(leases);
+    }
+
     fn decode(self, result: io::Result<u32>) -> BufResult<usize, B> {
         BufResult(result.map(|n| n as usize), self.buf.into_inner())
     }

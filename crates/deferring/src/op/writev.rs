@@ -49,6 +49,10 @@ unsafe impl<V: IoVectored> Op for Writev<V> {
         sqe.len = self.bufs.sqe_count();
     }
 
+    fn let_go(&mut self, leases: &mut Vec<Lease>) {
+        self.fd.let_go(leases);
+    }
+
     fn decode(self, result: io::Result<u32>) -> BufResult<usize, V> {
         BufResult(result.map(|n| n as usize), self.bufs.into_inner())
     }
