@@ -1,13 +1,49 @@
 //! io_uring for any async Rust program.
 //!
-//! You ask the [`Ring`] for a system call and get a [`Handle`] at once; you await the handle,
-//! cancel it, or let it go.
+//! You ask a [`Ring`] for a system call and get a [`Handle`] at once. You await the handle, cancel
+//! it, or let it go; what the kernel touches is kept for as long as the kernel may touch it,
+//! whatever you do.
 //!
-//! # The words
+//! ```
+//! use deferring::{BufResult, Ring, block_on, fs::File};
 //!
-//! An *op* is one request: a struct that owns what the kernel will touch ([`op`]). It lives in a
-//! *slot* of the ring from [`queue`](Ring::queue) to its last completion, whatever becomes of its
-//! *handle*.
+//! let ring = Ring::builder().build()?;
+//! let bytes = block_on(&ring, async {
+//!     let file = File::open(&ring, "Cargo.toml").await?;
+//!     let BufResult(n, buf) = file.read_at(Vec::with_capacity(4096), 0).await;
+//!     assert_eq!(n?, buf.len());
+//!     file.close().await?;
+//!     Ok::<_, std::io::Error>(buf)
+//! })?;
+//! assert!(bytes.starts_with(b"[package]"));
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! # Where to go
+//!
+//! | for | see |
+//! |---|---|
+//! | making a ring | [`Ring::builder`], [`Builder`] |
+//! | files, as in `std::fs` | [`fs`] |
+//! | single system calls | the methods of [`Ring`] that queue one; their structs in [`op`] |
+//! | turning the ring | [`block_on`]; or by hand, [`Ring::submit`], [`Ring::wait`], [`Ring::reap`] |
+//! | a loop of your own | [`Ring::register_eventfd`], or the ring itself, which is [`AsFd`](std::os::fd::AsFd) |
+//! | giving up | [`Handle::cancel`], [`Handle::detach`], dropping the handle |
+//! | buffers and descriptors | [`IoBuf`], [`IoBufMut`], [`BufResult`]; [`Fd`] |
+//! | watching a descriptor | [`Watcher`] |
+//! | an operation that is missing | [`op::Op`] |
+//!
+//! # What always holds
+//!
+//! - *Nothing is freed under the kernel.* An op owns its buffers, paths and leases of descriptors,
+//!   and lives in the ring until the kernel's last answer. Handles own nothing of that.
+//! - *Nothing is lost.* Each op has one result, through cancels, drops, full queues and the end of
+//!   the ring. The buffer comes back with it in every case.
+//! - *Operations are queued, not sent.* Any number waits in the ring's own queue, bounded by memory
+//!   alone, and goes out in batches, cancels first.
+//! - *Any thread* may queue, submit, wait, reap, await and drop.
+//!
+//! Linux 5.15 or later. Where the kernel refuses, [`Builder::build`] says why and what to do.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("deferring is for Linux: io_uring is a Linux interface");
@@ -52,3 +88,8 @@ pub use watch::Watcher;
 
 /// The offset that stands for the file position: the op uses it and moves it. The kernel's -1.
 pub const CURRENT: u64 = u64::MAX;
+
+/// The README's example compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
