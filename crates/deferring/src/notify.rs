@@ -1,12 +1,10 @@
 //! User code that follows from a change of state: wakers to call, ops to drop.
 //!
 //! Always called with nothing locked (P11). A panic in one does not keep the others from being
-//! called; the last one goes on to the caller afterwards. Not: when (`turn.rs`).
+//! called; the last one goes on to the caller afterwards. Not: when (`turn/`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
-
-use crate::inflight::{After, Corpse};
 
 type Panic = Box<dyn std::any::Any + Send>;
 
@@ -17,31 +15,7 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    /// Does what follows from a change, and leaves the lists empty.
-    pub(crate) fn follow(&mut self, after: &mut After) {
-        // First the descriptors: who is woken may want to close one.
-        for lease in after.leases.drain(..) {
-            self.call(|| drop(lease));
-        }
-        for waker in after.wakers.drain(..) {
-            self.wake(waker);
-        }
-    }
-
-    pub(crate) fn wake(&mut self, waker: Waker) {
-        self.call(|| waker.wake());
-    }
-
-    pub(crate) fn bury(&mut self, corpse: Corpse) {
-        self.call(|| corpse.bury());
-    }
-
-    /// Drops what belongs to the user.
-    pub(crate) fn drop_quietly<T>(&mut self, users: T) {
-        self.call(|| drop(users));
-    }
-
-    fn call(&mut self, user_code: impl FnOnce()) {
+    pub(crate) fn call(&mut self, user_code: impl FnOnce()) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(user_code)) {
             discard(self.panic.replace(panic));
         }
@@ -72,7 +46,7 @@ fn discard(panic: Option<Panic>) {
 /// Wakes all; for destructors, which must not panic: the panic hook has reported it.
 pub(crate) fn wake_all_quietly(wakers: impl IntoIterator<Item = Waker>) {
     let mut calls = Calls::default();
-    wakers.into_iter().for_each(|waker| calls.wake(waker));
+    wakers.into_iter().for_each(|waker| calls.call(|| waker.wake()));
 }
 
 #[cfg(test)]
@@ -127,8 +101,8 @@ mod tests {
     fn a_waker_that_panics_does_not_keep_the_next_from_being_called() {
         let counts = Arc::new(Counts(AtomicUsize::new(0)));
         let mut calls = Calls::default();
-        calls.wake(Arc::new(Panics).into());
-        calls.wake(Arc::clone(&counts).into());
+        calls.call(|| Waker::from(Arc::new(Panics)).wake());
+        calls.call(|| Waker::from(Arc::clone(&counts)).wake());
         assert_eq!(counts.0.load(Ordering::Relaxed), 1);
         assert!(catch_unwind(AssertUnwindSafe(|| calls.resume())).is_err());
     }

@@ -1,6 +1,6 @@
 //! The door. It forwards.
 //!
-//! Not: states (`inflight/`), system calls (`backend/`), what a turn is (`turn.rs`). The methods
+//! Not: states (`inflight/`), system calls (`backend/`), what a turn is (`turn/`). The methods
 //! that queue one particular op stand beside the op, in `op/`.
 
 use std::fmt;

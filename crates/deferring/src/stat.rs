@@ -276,6 +276,39 @@ mod tests {
     }
 
     #[test]
+    fn each_field_looks_at_its_own_bit() {
+        // SAFETY: plain numbers.
+        #[allow(unsafe_code)]
+        let mut raw: rustix::fs::Statx = unsafe { std::mem::zeroed() };
+        let came = |raw: &rustix::fs::Statx| {
+            let stat = Stat::new(*raw);
+            [
+                stat.file_type().is_some(),
+                stat.mode().is_some(),
+                stat.nlink().is_some(),
+                stat.uid().is_some(),
+                stat.gid().is_some(),
+                stat.atime().is_some(),
+                stat.mtime().is_some(),
+                stat.ctime().is_some(),
+                stat.ino().is_some(),
+                stat.size().is_some(),
+                stat.blocks().is_some(),
+                stat.btime().is_some(),
+                stat.mnt_id().is_some(),
+                stat.direct_align().is_some(),
+            ]
+        };
+        // The fields above are in the order of their bits in `struct statx`.
+        for bit in 0..14 {
+            raw.stx_mask = 1 << bit;
+            let mut only = [false; 14];
+            only[bit] = true;
+            assert_eq!(came(&raw), only, "bit {bit}");
+        }
+    }
+
+    #[test]
     fn what_did_not_come_is_not_zero_but_none() {
         // SAFETY: plain numbers.
         #[allow(unsafe_code)]

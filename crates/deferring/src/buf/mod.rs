@@ -18,8 +18,6 @@ pub use slice::Slice;
 pub(crate) use vectored::LentVectored;
 pub use vectored::{IoVectored, IoVectoredMut};
 
-use crate::op::address;
-
 /// Something that can take a buffer's place when the buffer will not come back.
 ///
 /// Needed in one case only: the ring was dropped while the kernel held the buffer and did not let
@@ -157,6 +155,11 @@ impl<T, B> From<(io::Result<T>, B)> for BufResult<T, B> {
     fn from((result, buf): (io::Result<T>, B)) -> Self {
         Self(result, buf)
     }
+}
+
+/// The address of something that the kernel will read or write.
+pub(crate) fn address<T: ?Sized>(pointer: *const T) -> u64 {
+    pointer.cast::<u8>().expose_provenance() as u64
 }
 
 /// A buffer whose address the kernel has, or soon will.

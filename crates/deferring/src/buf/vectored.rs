@@ -3,8 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 
-use super::{BufResult, IoBuf, IoBufMut, StandIn};
-use crate::op::address;
+use super::{BufResult, IoBuf, IoBufMut, StandIn, address};
 
 /// Buffers that the kernel can read from in one op: `Vec`s and arrays of buffers.
 ///

@@ -1,7 +1,7 @@
 //! Who turns the ring, and where it waits.
 //!
 //! [`block_on`] is one driver: the calling thread. Driving by hand needs none. What a turn *is*, is
-//! in `turn.rs`; the names of runtimes appear nowhere but in this folder.
+//! in `turn/`; the names of runtimes appear nowhere but in this folder.
 
 mod block_on;
 

@@ -66,6 +66,7 @@ pub use unlinkat::Unlinkat;
 pub use write::Write;
 pub use writev::Writev;
 
+pub(crate) use crate::buf::address;
 use crate::buf::{BufResult, StandIn};
 use crate::fd::Lease;
 
@@ -132,11 +133,6 @@ impl<T, B: StandIn> Outcome for BufResult<T, B> {
     fn lost(error: io::Error) -> Self {
         Self(Err(error), B::stand_in())
     }
-}
-
-/// The address of something that the kernel will read or write.
-pub(crate) fn address<T: ?Sized>(pointer: *const T) -> u64 {
-    pointer.cast::<u8>().expose_provenance() as u64
 }
 
 /// The result of an op whose only success is 0.

@@ -20,7 +20,8 @@ use crate::{Handle, Ring};
 /// Nothing is lost: readiness is not consumed.
 ///
 /// # Errors
-/// `EBADF` if the [`Fd`] is closed; `EINVAL` from what cannot be polled.
+/// `EBADF` if the [`Fd`] is closed. Regular files are always ready for `IN` and `OUT`, and refuse a
+/// poll for neither with `EINVAL`.
 #[derive(Debug)]
 #[doc(alias = "IORING_OP_POLL_ADD")]
 pub struct PollAdd {

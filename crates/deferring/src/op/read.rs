@@ -30,8 +30,8 @@ pub struct Read<B: IoBufMut> {
 }
 
 impl<B: IoBufMut> Read<B> {
-    /// A read at `offset` bytes from the start, or at [`CURRENT`](crate::CURRENT). Pipes and
-    /// sockets have no offset and ignore it.
+    /// A read at `offset` bytes from the start, or at [`CURRENT`](crate::CURRENT). Pipes
+    /// ignore it; sockets take 0 or `CURRENT`, and refuse others with `ESPIPE`.
     pub fn new(fd: &Fd, buf: B, offset: u64) -> Self {
         Self { fd: fd.lease(), buf: Lent::to_fill(buf), offset }
     }

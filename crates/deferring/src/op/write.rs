@@ -28,8 +28,8 @@ pub struct Write<B: IoBuf> {
 }
 
 impl<B: IoBuf> Write<B> {
-    /// A write at `offset` bytes from the start, or at [`CURRENT`](crate::CURRENT). Pipes and
-    /// sockets have no offset and ignore it.
+    /// A write at `offset` bytes from the start, or at [`CURRENT`](crate::CURRENT). Pipes
+    /// ignore it; sockets take 0 or `CURRENT`, and refuse others with `ESPIPE`.
     pub fn new(fd: &Fd, buf: B, offset: u64) -> Self {
         Self { fd: fd.lease(), buf: Lent::to_read(buf), offset }
     }

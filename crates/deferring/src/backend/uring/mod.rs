@@ -2,7 +2,7 @@
 //!
 //! `setup.rs` makes a ring and steps down where the kernel is older; `mmap.rs` maps its memory;
 //! `sq.rs` and `cq.rs` are the two ends; `enter.rs` is the only caller of `io_uring_enter`;
-//! `probe.rs` says what the kernel can do. Not: what waits, or who waits (`turn.rs`).
+//! `probe.rs` says what the kernel can do. Not: what waits, or who waits (`turn/`).
 
 mod cq;
 mod enter;
