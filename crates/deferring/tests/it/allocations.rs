@@ -1,1 +1,115 @@
-//! (being written)
+//! A ring in steady state allocates nothing.
+//!
+//! The allocator of this test binary counts, per thread, so that other stories do not disturb.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::task::Poll;
+
+use deferring::op::Read;
+use deferring::{BufResult, Fd, Handle, Ring};
+
+use crate::support::{poll_once, run};
+
+const DEPTH: usize = 32;
+const READS: usize = 100_000;
+
+/// So many may make the ring grow.
+const WARM: usize = 4 * DEPTH;
+
+#[test]
+fn a_hundred_thousand_reads_by_hand_allocate_nothing_once_warm() {
+    let ring = Ring::builder().queue_depth(32).build().unwrap();
+    let zero = Fd::from(std::fs::File::open("/dev/zero").unwrap());
+    let mut bufs: Vec<_> = (0..DEPTH).map(|_| vec![1; 64]).collect();
+    let mut reads: Vec<Handle<Read<Vec<u8>>>> = Vec::with_capacity(DEPTH);
+    let mut round = || {
+        reads.extend(bufs.drain(..).map(|buf| ring.read(&zero, buf, 0)));
+        assert_eq!(ring.submit().unwrap(), DEPTH);
+        while ring.in_flight() > 0 {
+            ring.wait(None).unwrap();
+            ring.reap().unwrap();
+        }
+        for read in reads.drain(..) {
+            let BufResult(result, buf) = read.try_take().expect("reaped");
+            assert_eq!((result.unwrap(), buf[63]), (64, 0));
+            bufs.push(buf);
+        }
+    };
+    round();
+    let allocated = counted(|| (0..READS.div_ceil(DEPTH)).for_each(|_| round()));
+    assert_eq!(allocated, 0, "allocations in {READS} reads");
+}
+
+#[test]
+fn a_hundred_thousand_reads_under_block_on_allocate_nothing_once_warm() {
+    let ring = Ring::builder().queue_depth(32).build().unwrap();
+    let zero = Fd::from(std::fs::File::open("/dev/zero").unwrap());
+    let mut reads: Vec<_> = (0..DEPTH).map(|_| ring.read(&zero, vec![1; 64], 0)).collect();
+    let (mut ended, mut at_start) = (0, 0);
+    let allocated = run(
+        &ring,
+        poll_fn(|cx| {
+            for read in &mut reads {
+                while let Poll::Ready(BufResult(result, buf)) = poll_once(read, cx.waker()) {
+                    assert_eq!((result.unwrap(), buf[63]), (64, 0));
+                    *read = ring.read(&zero, buf, 0);
+                    ended += 1;
+                }
+            }
+            if ended < WARM {
+                at_start = COUNT.get();
+            }
+            if ended < WARM + READS { Poll::Pending } else { Poll::Ready(COUNT.get() - at_start) }
+        }),
+    );
+    assert_eq!(allocated, 0, "allocations in {READS} reads");
+}
+
+/// How often this thread allocates meanwhile.
+fn counted(act: impl FnOnce()) -> u64 {
+    let before = COUNT.get();
+    act();
+    COUNT.get() - before
+}
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// One more. Not `COUNT.set`: a thread allocates while it ends, too.
+fn count() {
+    let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: hands everything on to the system's allocator; the counter is no allocation.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, old: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(old, layout, new_size) }
+    }
+
+    unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(old, layout) }
+    }
+}

@@ -1,1 +1,673 @@
-//! (being written)
+//! A ring inside somebody else's loop, and somebody else's code inside the ring: C41 to C44, P11.
+//!
+//! C45 is told in `watcher.rs`, C46 in `descriptors.rs`.
+
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{RawWaker, RawWakerVTable, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use deferring::{CancelOutcome, Fd, IoBuf, IoBufMut, Ring, StandIn, block_on};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, epoll};
+use rustix::io::Errno;
+
+use crate::support::{
+    BOUND, Count, becomes_readable, bounded, drain, errno, example, finish, in_time, output_of,
+    park_on, pipe, poll_once, ring, run, skipped, thread_id, turn_until, until_asleep_in,
+};
+
+#[test]
+fn c41_an_eventfd_becomes_readable_when_a_completion_comes() {
+    let ring = ring();
+    let eventfd = eventfd();
+    ring.register_eventfd(&eventfd).unwrap();
+    let (reader, mut writer) = pipe();
+    let read = ring.read(&reader, vec![0; 1], 0);
+    ring.submit().unwrap();
+    assert!(!becomes_readable(&eventfd, Duration::ZERO));
+    writer.write_all(b"x").unwrap();
+    assert!(becomes_readable(&eventfd, BOUND));
+    assert_eq!(ring.reap().unwrap(), 1);
+    assert_eq!(read.try_take().unwrap().unwrap().0, 1);
+}
+
+#[test]
+fn c41_one_signal_may_stand_for_many_and_is_a_hint() {
+    let ring = ring();
+    let eventfd = eventfd();
+    ring.register_eventfd(&eventfd).unwrap();
+    let nops: Vec<_> = (0..16).map(|_| ring.nop()).collect();
+    ring.submit().unwrap();
+    let signals = take_signals(&eventfd).expect("signalled");
+    assert!((1..=16).contains(&signals), "{signals} signals for 16 completions");
+    assert_eq!(ring.reap().unwrap(), 16, "all of them, at one look");
+    assert_eq!(take_signals(&eventfd), Err(Errno::AGAIN));
+    drop(nops);
+
+    // Reaped by somebody who did not ask the eventfd: the signal is left, the completion is not.
+    ring.nop().detach();
+    ring.submit().unwrap();
+    ring.reap().unwrap();
+    assert_eq!(take_signals(&eventfd), Ok(1));
+    assert_eq!(ring.reap().unwrap(), 0);
+}
+
+#[test]
+fn c41_a_ring_has_one_eventfd_and_can_be_rid_of_it() {
+    let ring = ring();
+    let eventfd = eventfd();
+    assert_eq!(errno(&ring.unregister_eventfd()), Some(libc::ENXIO));
+    ring.register_eventfd(&eventfd).unwrap();
+    assert_eq!(errno(&ring.register_eventfd(&eventfd)), Some(libc::EBUSY));
+    ring.unregister_eventfd().unwrap();
+    finish(&ring, &ring.nop()).unwrap();
+    assert_eq!(take_signals(&eventfd), Err(Errno::AGAIN));
+    ring.register_eventfd(&eventfd).unwrap();
+    finish(&ring, &ring.nop()).unwrap();
+    assert_eq!(take_signals(&eventfd), Ok(1));
+}
+
+#[test]
+fn c41_every_mode_of_a_ring_signals_an_eventfd_and_its_own_descriptor() {
+    let idle = Duration::from_millis(1);
+    for builder in [
+        Ring::builder(),
+        Ring::builder().coop_taskrun(true),
+        Ring::builder().defer_taskrun(true),
+        Ring::builder().sqpoll_idle(idle),
+    ] {
+        let ring = builder.build().unwrap();
+        let eventfd = eventfd();
+        ring.register_eventfd(&eventfd).unwrap();
+        let (reader, mut writer) = pipe();
+        for _ in 0..10 {
+            let read = ring.read(&reader, vec![0; 1], 0);
+            // An event of the pipe, for whoever waits in the host's loop and not in the ring.
+            ring.submit().unwrap();
+            writer.write_all(b"x").unwrap();
+            turn_as_a_host(&ring, || {
+                assert!(becomes_readable(&eventfd, BOUND), "{:?}", ring.params());
+                assert!(becomes_readable(&ring, BOUND), "{:?}", ring.params());
+                take_signals(&eventfd).expect("signalled");
+                read.is_done()
+            });
+            assert_eq!(read.try_take().unwrap().unwrap().0, 1);
+        }
+    }
+}
+
+#[test]
+fn c42_a_host_that_submits_each_cycle_and_reaps_when_the_eventfd_says_so_serves_all() {
+    bounded(|| {
+        let ring = ring();
+        let (signal, poke) = (eventfd(), Arc::new(eventfd()));
+        ring.register_eventfd(&signal).unwrap();
+        let over = Arc::new(AtomicBool::new(false));
+        let tasks: Vec<_> = (0..3)
+            .map(|_| {
+                let (ring, poke) = (ring.clone(), Arc::clone(&poke));
+                thread::spawn(move || {
+                    let zero = Fd::from(std::fs::File::open("/dev/zero").unwrap());
+                    for _ in 0..300 {
+                        let read = ring.read(&zero, vec![1; 8], 0);
+                        ring_the(&poke); // What a scheduler does when a task has run.
+                        assert_eq!(park_on(read).into_inner().unwrap(), (8, vec![0; 8]));
+                    }
+                })
+            })
+            .collect();
+        let end = {
+            let (over, poke) = (Arc::clone(&over), Arc::clone(&poke));
+            thread::spawn(move || {
+                tasks.into_iter().for_each(|task| task.join().unwrap());
+                over.store(true, Ordering::SeqCst);
+                ring_the(&poke);
+            })
+        };
+        while !over.load(Ordering::SeqCst) {
+            ring.submit().unwrap();
+            let mut fds = [PollFd::new(&signal, PollFlags::IN), PollFd::new(&*poke, PollFlags::IN)];
+            rustix::event::poll(&mut fds, None).unwrap();
+            let _ = take_signals(&poke);
+            if take_signals(&signal).is_ok() {
+                ring.reap().unwrap();
+            }
+        }
+        end.join().unwrap();
+        assert_eq!(ring.in_flight(), 0);
+    });
+}
+
+#[test]
+fn c42_the_rings_own_descriptor_is_one_more_in_an_epoll() {
+    let ring = ring();
+    let poller = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+    epoll::add(&poller, &ring, epoll::EventData::new_u64(7), epoll::EventFlags::IN).unwrap();
+    let (reader, mut writer) = pipe();
+    for _ in 0..10 {
+        let read = ring.read(&reader, vec![0; 1], 0);
+        ring.submit().unwrap();
+        assert!(!becomes_readable(&poller, Duration::ZERO));
+        writer.write_all(b"x").unwrap();
+        assert!(becomes_readable(&poller, BOUND));
+        ring.reap().unwrap();
+        assert_eq!(read.try_take().unwrap().unwrap().0, 1);
+    }
+}
+
+#[test]
+fn c43_while_one_thread_waits_in_the_ring_others_queue_submit_and_look() {
+    bounded(|| {
+        let ring = ring();
+        let (tell, told) = mpsc::channel();
+        let loops = {
+            let ring = ring.clone();
+            thread::spawn(move || {
+                tell.send(thread_id()).unwrap();
+                while ring.wait(None).unwrap() {
+                    if ring.reap().unwrap() > 0 && ring.stats().sqes == 200 {
+                        return;
+                    }
+                }
+            })
+        };
+        let waiter = told.recv().unwrap();
+        for _ in 0..100 {
+            until_asleep_in(libc::SYS_io_uring_enter, waiter);
+            let nop = ring.nop();
+            assert_eq!((ring.pending().queued, ring.in_flight()), (1, 1));
+            drop(nop);
+            let (one, two) = (ring.nop(), ring.nop());
+            assert_eq!(ring.submit().unwrap(), 2);
+            park_on(one).unwrap();
+            park_on(two).unwrap();
+        }
+        loops.join().unwrap();
+    });
+}
+
+#[test]
+fn c43_the_ring_as_the_point_where_a_scheduler_waits() {
+    bounded(|| {
+        let ring = Ring::builder().defer_taskrun(true).coop_taskrun(true).build().unwrap();
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let ours = Fd::from(ours);
+        let peer = thread::spawn(move || {
+            let (mut theirs, mut buf) = (theirs, [0; 5]);
+            for _ in 0..100 {
+                io::Read::read_exact(&mut theirs, &mut buf).unwrap();
+                theirs.write_all(&buf).unwrap();
+            }
+        });
+        for _ in 0..100 {
+            let echo = ring.read(&ours, vec![0; 5], 0);
+            ring.write(&ours, "hello", 0).detach();
+            while !echo.is_done() {
+                ring.submit().unwrap();
+                ring.wait(None).unwrap();
+                ring.reap().unwrap();
+            }
+            assert_eq!(echo.try_take().unwrap().into_inner().unwrap(), (5, b"hello".to_vec()));
+        }
+        peer.join().unwrap();
+    });
+}
+
+#[test]
+fn c43_several_threads_block_on_one_ring() {
+    bounded(|| {
+        let ring = ring();
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let ring = ring.clone();
+                thread::spawn(move || {
+                    block_on(&ring, async {
+                        for _ in 0..300 {
+                            let (one, two) = (ring.nop(), ring.timeout(Duration::from_micros(10)));
+                            one.await.unwrap();
+                            two.await.unwrap();
+                        }
+                    });
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(ring.in_flight(), 0);
+    });
+}
+
+#[test]
+fn c43_a_thread_asleep_in_block_on_sends_what_others_queue() {
+    bounded(|| {
+        let ring = ring();
+        let (reader, mut writer) = pipe();
+        let (tell, told) = mpsc::channel();
+        let sleeper = {
+            let ring = ring.clone();
+            thread::spawn(move || {
+                tell.send(thread_id()).unwrap();
+                block_on(&ring, async { ring.read(&reader, vec![0; 1], 0).await.unwrap().0 })
+            })
+        };
+        let sleeper_id = told.recv().unwrap();
+        for _ in 0..100 {
+            until_asleep_in(libc::SYS_io_uring_enter, sleeper_id);
+            park_on(ring.nop()).unwrap();
+            let (pipe, _writer) = pipe();
+            let read = ring.read(&pipe, vec![0; 1], 0);
+            assert_eq!(park_on(read.cancel()), CancelOutcome::Cancelled);
+        }
+        writer.write_all(b"x").unwrap();
+        assert_eq!(sleeper.join().unwrap(), 1);
+    });
+}
+
+#[test]
+fn c43_block_on_wakes_for_what_is_not_the_rings() {
+    bounded(|| {
+        let ring = ring();
+        for _ in 0..100 {
+            let task = Arc::new(Mutex::new(None::<Waker>));
+            let (rung, waiting) = (Arc::new(AtomicBool::new(false)), Arc::clone(&task));
+            let (sleeper, rings) = (thread_id(), Arc::clone(&rung));
+            let other = thread::spawn(move || {
+                until_asleep_in(libc::SYS_io_uring_enter, sleeper);
+                rings.store(true, Ordering::SeqCst);
+                waiting.lock().unwrap().take().expect("it waits").wake();
+            });
+            block_on(
+                &ring,
+                std::future::poll_fn(|cx| {
+                    *task.lock().unwrap() = Some(cx.waker().clone());
+                    if rung.load(Ordering::SeqCst) {
+                        std::task::Poll::Ready(())
+                    } else {
+                        std::task::Poll::Pending
+                    }
+                }),
+            );
+            other.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn c43_the_seeds_own_loop_reads_files() {
+    let Some(program) = example("seeds_own_loop") else {
+        return skipped("the example seeds_own_loop, which `cargo test` without `--test` builds");
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let paths: Vec<_> = (0..100).map(|at| dir.path().join(format!("{at}"))).collect();
+    let mut expected = String::new();
+    for (at, path) in paths.iter().enumerate() {
+        std::fs::write(path, "line\n".repeat(at)).unwrap();
+        expected += &format!("{}: {at} lines\n", path.display());
+    }
+    let (status, output) = output_of(Command::new(program).args(&paths));
+    assert!(status.success(), "{output}");
+    assert_eq!(output, expected);
+}
+
+#[test]
+fn c44_a_wait_of_no_time_does_not_wait_and_costs_no_system_call() {
+    let ring = ring();
+    let (reader, mut writer) = pipe();
+    let read = ring.read(&reader, vec![0; 1], 0);
+    ring.submit().unwrap();
+    for _ in 0..1000 {
+        assert!(!ring.wait(Some(Duration::ZERO)).unwrap());
+    }
+    assert_eq!(ring.stats().enters, 1, "the submit");
+    writer.write_all(b"x").unwrap();
+    turn_until(&ring, || ring.wait(Some(Duration::ZERO)).unwrap() || read.is_done());
+    assert_eq!(finish(&ring, &read).unwrap().0, 1);
+}
+
+#[test]
+fn c44_a_wait_of_no_time_fetches_what_the_kernel_hands_over_only_when_asked() {
+    for builder in [Ring::builder().coop_taskrun(true), Ring::builder().defer_taskrun(true)] {
+        let ring = builder.build().unwrap();
+        let (reader, mut writer) = pipe();
+        let read = ring.read(&reader, vec![0; 1], 0);
+        ring.submit().unwrap();
+        assert!(!ring.wait(Some(Duration::ZERO)).unwrap());
+        writer.write_all(b"x").unwrap();
+        crate::support::until("a look fetches it", || ring.wait(Some(Duration::ZERO)).unwrap());
+        ring.reap().unwrap();
+        assert_eq!(read.try_take().unwrap().unwrap().0, 1);
+    }
+}
+
+#[test]
+fn p11_a_waker_that_panics_keeps_no_other_from_being_called_and_the_ring_whole() {
+    let ring = ring();
+    let (count, waker) = Count::new();
+    let panics = Waker::from(Arc::new(Calls(|| panic!("a waker of the user's panics"))));
+    let mut nops: Vec<_> = (0..9).map(|_| ring.nop()).collect();
+    for (at, nop) in nops.iter_mut().enumerate() {
+        let waker = if at % 3 == 0 { &panics } else { &waker };
+        assert!(poll_once(nop, waker).is_pending());
+    }
+    ring.submit().unwrap();
+    let reaped = catch_unwind(AssertUnwindSafe(|| ring.reap()));
+    assert_eq!(message(reaped.unwrap_err()), "a waker of the user's panics");
+    assert_eq!(count.get(), 6, "all others");
+    nops.iter().for_each(|nop| nop.try_take().expect("reaped").unwrap());
+    finish(&ring, &ring.nop()).unwrap();
+}
+
+#[test]
+fn p11_a_waker_that_panics_when_a_cancel_wakes_it_leaves_the_ring_whole() {
+    let ring = ring();
+    let panics = Waker::from(Arc::new(Calls(|| panic!("a waker of the user's panics"))));
+    let mut nop = ring.nop();
+    assert!(poll_once(&mut nop, &panics).is_pending());
+    assert!(catch_unwind(AssertUnwindSafe(|| nop.cancel().outcome())).is_err());
+    assert_eq!(errno(&nop.try_take().expect("cancelled")), Some(libc::ECANCELED));
+    finish(&ring, &ring.nop()).unwrap();
+}
+
+#[test]
+fn p11_a_waker_may_do_anything_with_the_ring() {
+    bounded(|| {
+        let ring = ring();
+        let (again, kept) = (ring.clone(), Mutex::new(Vec::new()));
+        let calls = Arc::new(AtomicUsize::new(0));
+        let called = Arc::clone(&calls);
+        let waker = Waker::from(Arc::new(Calls(move || {
+            called.fetch_add(1, Ordering::SeqCst);
+            again.pending();
+            kept.lock().unwrap().push(again.nop());
+            drop(again.nop());
+            again.nop().cancel();
+            again.submit().unwrap();
+            again.wait(Some(Duration::ZERO)).unwrap();
+            again.reap().unwrap();
+            kept.lock().unwrap().retain(|nop| nop.try_take().is_none());
+        })));
+        let mut nops: Vec<_> = (0..100).map(|_| ring.nop()).collect();
+        for nop in &mut nops {
+            assert!(poll_once(nop, &waker).is_pending());
+        }
+        drain(&ring);
+        assert_eq!(calls.load(Ordering::SeqCst), 100);
+        nops.iter().for_each(|nop| nop.try_take().expect("reaped").unwrap());
+    });
+}
+
+#[test]
+fn p11_wakers_are_cloned_and_dropped_unlocked_too() {
+    bounded(|| {
+        let ring = ring();
+        let (first, second) = (looking_waker(&ring), looking_waker(&ring));
+        let (reader, _writer) = pipe();
+        let mut read = ring.read(&reader, vec![0; 1], 0);
+        for _ in 0..3 {
+            assert!(poll_once(&mut read, &first).is_pending());
+            assert!(poll_once(&mut read, &second).is_pending());
+        }
+        ring.submit().unwrap();
+        let mut cancel = read.cancel();
+        assert!(poll_once(&mut cancel, &first).is_pending());
+        assert!(poll_once(&mut cancel, &second).is_pending());
+        drain(&ring);
+        assert!(
+            poll_once(&mut cancel, &first).is_ready() && poll_once(&mut read, &first).is_ready()
+        );
+
+        // Handles that go while their wakers are kept: queued, in the kernel, with a cancel.
+        for submitted in [false, true] {
+            let mut reads: Vec<_> = (0..4).map(|_| ring.read(&reader, vec![0; 1], 0)).collect();
+            reads.iter_mut().for_each(|read| assert!(poll_once(read, &first).is_pending()));
+            if submitted {
+                ring.submit().unwrap();
+                assert!(poll_once(&mut reads[0].cancel(), &second).is_pending());
+            }
+            drop(reads);
+            drain(&ring);
+        }
+    });
+}
+
+#[test]
+fn p11_a_buffer_may_do_anything_with_the_ring_when_it_is_freed() {
+    bounded(|| {
+        let ring = ring();
+        let (reader, _writer) = pipe();
+        let frees = Arc::new(AtomicUsize::new(0));
+        let buffer = || {
+            let (again, frees) = (ring.clone(), Arc::clone(&frees));
+            Fused::new(move || {
+                frees.fetch_add(1, Ordering::SeqCst);
+                again.nop().detach();
+                again.submit().unwrap();
+                again.reap().unwrap();
+            })
+        };
+        drop(ring.read(&reader, buffer(), 0)); // Never submitted.
+        assert_eq!(frees.load(Ordering::SeqCst), 1);
+        let (dropped, cancelled) =
+            (ring.read(&reader, buffer(), 0), ring.read(&reader, buffer(), 0));
+        ring.submit().unwrap();
+        drop(dropped);
+        cancelled.cancel();
+        drain(&ring);
+        assert_eq!(frees.load(Ordering::SeqCst), 2);
+        drop(cancelled); // Done, and not taken.
+        assert_eq!(frees.load(Ordering::SeqCst), 3);
+        drain(&ring);
+    });
+}
+
+#[test]
+fn p11_a_buffer_that_panics_when_it_is_freed_leaves_the_ring_whole() {
+    let ring = ring();
+    let (reader, _writer) = pipe();
+    let buffer = || Fused::new(|| panic!("a buffer of the user's panics"));
+    drop(ring.read(&reader, buffer(), 0)); // The drop of a handle never panics.
+    let (one, two) = (ring.read(&reader, buffer(), 0), ring.read(&reader, buffer(), 0));
+    let nop = ring.nop();
+    ring.submit().unwrap();
+    drop((one, two));
+    ring.submit().unwrap();
+    let reaped = catch_unwind(AssertUnwindSafe(|| ring.reap()));
+    assert_eq!(message(reaped.unwrap_err()), "a buffer of the user's panics");
+    nop.try_take().expect("reaped all the same").unwrap();
+    drain(&ring);
+    // The drop of a ring never panics either.
+    ring.read(&reader, buffer(), 0).detach();
+    ring.read(&reader, buffer(), 0).detach();
+    ring.submit().unwrap();
+    drop(ring);
+}
+
+#[test]
+fn p11_the_last_ring_may_be_dropped_by_a_waker_or_a_buffer() {
+    bounded(|| {
+        // By a buffer that is freed with its handle, which is all that is left of the ring.
+        let ring = ring();
+        let (reader, _writer) = pipe();
+        let mut others: Vec<_> = (0..3).map(|_| ring.read(&reader, vec![7; 1], 0)).collect();
+        ring.submit().unwrap();
+        let last = Mutex::new(Some(ring.clone()));
+        let read = ring.read(&reader, Fused::new(move || drop(last.lock().unwrap().take())), 0);
+        drop(ring);
+        drop(read);
+        for read in &mut others {
+            let deferring::BufResult(result, buf) = read.try_take().expect("the ring has ended");
+            assert_eq!((errno(&result), buf), (Some(libc::ECANCELED), vec![7; 1]));
+        }
+
+        // By a waker that a cancel calls.
+        let ring = crate::support::ring();
+        let mut nop = ring.nop();
+        let other = ring.nop();
+        let last = Mutex::new(Some(ring));
+        let waker = Arc::new(Calls(move || drop(last.lock().unwrap().take()))).into();
+        assert!(poll_once(&mut nop, &waker).is_pending());
+        nop.cancel();
+        assert_eq!(errno(&other.try_take().expect("the ring has ended")), Some(libc::ECANCELED));
+    });
+}
+
+#[test]
+fn p11_a_panic_of_the_future_leaves_the_ring_to_others() {
+    let ring = ring();
+    let (reader, _writer) = pipe();
+    let told = catch_unwind(AssertUnwindSafe(|| {
+        block_on(&ring, async {
+            let _read = ring.read(&reader, vec![0; 1], 0);
+            ring.nop().await.unwrap();
+            panic!("the future panics");
+        })
+    }));
+    assert!(told.is_err());
+    run(&ring, ring.nop()).unwrap();
+    drain(&ring);
+}
+
+#[test]
+fn p11_a_waker_that_panics_inside_block_on_gives_the_seat_back() {
+    let ring = ring();
+    let panics = Waker::from(Arc::new(Calls(|| panic!("a waker of the user's panics"))));
+    let mut nop = ring.nop();
+    assert!(poll_once(&mut nop, &panics).is_pending());
+    let told = catch_unwind(AssertUnwindSafe(|| block_on(&ring, in_time(ring.nop()))));
+    assert_eq!(message(told.unwrap_err()), "a waker of the user's panics");
+    nop.try_take().expect("reaped").unwrap();
+    run(&ring, ring.nop()).unwrap();
+}
+
+fn eventfd() -> OwnedFd {
+    rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap()
+}
+
+fn take_signals(eventfd: impl AsFd) -> Result<u64, Errno> {
+    let mut count = [0; 8];
+    rustix::io::read(eventfd, &mut count)?;
+    Ok(u64::from_ne_bytes(count))
+}
+
+fn ring_the(bell: impl AsFd) {
+    rustix::io::write(bell, &1u64.to_ne_bytes()).unwrap();
+}
+
+/// One round after the other: `wait` in the host's way, then submit and reap.
+fn turn_as_a_host(ring: &Ring, mut wait: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + BOUND;
+    loop {
+        assert!(std::time::Instant::now() < end, "not done in {BOUND:?}");
+        if wait() {
+            return;
+        }
+        ring.submit().unwrap();
+        if ring.reap().unwrap() > 0 {
+            return;
+        }
+    }
+}
+
+fn message(panic: Box<dyn std::any::Any + Send>) -> String {
+    match panic.downcast::<&str>() {
+        Ok(message) => (*message).to_owned(),
+        Err(panic) => *panic.downcast::<String>().expect("a message"),
+    }
+}
+
+/// A waker that calls a function.
+struct Calls<F>(F);
+
+impl<F: Fn() + Send + Sync + 'static> Wake for Calls<F> {
+    fn wake(self: Arc<Self>) {
+        (self.0)();
+    }
+}
+
+/// A waker that looks at the ring, which takes its lock, in each of its functions.
+fn looking_waker(ring: &Ring) -> Waker {
+    fn raw(ring: &Ring) -> RawWaker {
+        RawWaker::new(Box::into_raw(Box::new(ring.clone())).cast(), &VTABLE)
+    }
+    fn look(data: *const ()) {
+        // SAFETY: `raw` made it of a boxed `Ring`, which `drop` alone frees.
+        unsafe { &*data.cast::<Ring>() }.pending();
+    }
+    static VTABLE: RawWakerVTable = RawWakerVTable::new(
+        |data| {
+            look(data);
+            // SAFETY: as in `look`.
+            raw(unsafe { &*data.cast::<Ring>() })
+        },
+        |data| {
+            look(data);
+            // SAFETY: as in `look`; a wake by value is the last use.
+            drop(unsafe { Box::from_raw(data.cast_mut().cast::<Ring>()) });
+        },
+        look,
+        |data| {
+            look(data);
+            // SAFETY: as in `look`; the last use.
+            drop(unsafe { Box::from_raw(data.cast_mut().cast::<Ring>()) });
+        },
+    );
+    // SAFETY: the functions keep `RawWaker`'s contract: a clone is a box of its own, and a `Ring`
+    // may be used and dropped on any thread.
+    unsafe { Waker::from_raw(raw(ring)) }
+}
+
+/// A buffer that calls a function when it is freed.
+struct Fused {
+    memory: Vec<u8>,
+    freed: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Fused {
+    fn new(freed: impl FnOnce() + Send + 'static) -> Self {
+        Self { memory: vec![0; 8], freed: Some(Box::new(freed)) }
+    }
+}
+
+impl Drop for Fused {
+    fn drop(&mut self) {
+        if let Some(freed) = self.freed.take() {
+            freed();
+        }
+    }
+}
+
+impl StandIn for Fused {
+    fn stand_in() -> Self {
+        Self { memory: Vec::new(), freed: None }
+    }
+}
+
+// SAFETY: the bytes are those of a `Vec`, initialised, owned alone, and stay in place.
+unsafe impl IoBuf for Fused {
+    fn ptr(&self) -> *const u8 {
+        self.memory.as_ptr()
+    }
+
+    fn len(&self) -> usize {
+        self.memory.len()
+    }
+}
+
+// SAFETY: as above.
+unsafe impl IoBufMut for Fused {
+    fn ptr_mut(&mut self) -> *mut u8 {
+        self.memory.as_mut_ptr()
+    }
+
+    fn capacity(&self) -> usize {
+        self.memory.len()
+    }
+
+    unsafe fn set_filled(&mut self, n: usize) {
+        assert!(n <= self.memory.len());
+    }
+}
