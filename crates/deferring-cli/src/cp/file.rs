@@ -1,0 +1,111 @@
+//! The copy of a regular file: open, look, copy under a temporary name, rename.
+//!
+//! The data is in `data.rs`. What is opened is looked at, not what had the name before: what
+//! changes between two steps cannot mislead the copy.
+
+use std::pin::pin;
+
+use deferring::{AtFlags, Fd, FileType, Mode, OFlags, ResolveFlags, Stat};
+use futures_util::future::{Either, select};
+
+use super::Session;
+use super::attributes::{self, STAT_MASK};
+use super::item::Item;
+use super::links::Meeting;
+use super::report::Kind;
+use super::step::{Failure, again, is_passing};
+use super::{data, temporary};
+
+pub(super) async fn copy(session: &Session, item: &Item) -> Result<(), Failure> {
+    let ring = &session.ring;
+    let (from, stat) = open(session, item).await?;
+    match stat.file_type() {
+        Some(FileType::Regular) | None => {}
+        Some(other) => {
+            session.report.skipped(&item.source_path(), other);
+            return Ok(());
+        }
+    }
+    let first = match session.links.meet(session, item, &stat).await? {
+        Meeting::Linked => {
+            drop(ring.close(&from));
+            return Ok(());
+        }
+        Meeting::First(first) => first,
+    };
+    let mode = first_mode(session, &stat);
+    let (to, name) = temporary::create(session, item, mode).await?;
+    let filled = fill(session, item, &from, &to, &stat).await;
+    drop(ring.close(&from));
+    let filled = match filled {
+        Ok(()) => close(session, item, &to).await,
+        Err(failure) => {
+            drop(ring.close(&to));
+            Err(failure)
+        }
+    };
+    if let Err(failure) = filled {
+        temporary::remove(session, item, name).await;
+        return Err(failure);
+    }
+    temporary::publish(session, item, name).await?;
+    first.copied(item);
+    session.report.copied(Kind::File);
+    Ok(())
+}
+
+async fn open(session: &Session, item: &Item) -> Result<(Fd, Stat), Failure> {
+    let ring = &session.ring;
+    let mut flags = OFlags::RDONLY;
+    // An argument is followed if it is a link, unless `-r` has made it a link to copy.
+    flags.set(OFlags::NOFOLLOW, !item.is_root());
+    let open =
+        || ring.openat2(item.source_dir(), &item.from, flags, Mode::empty(), ResolveFlags::empty());
+    let failed = |step| move |error: std::io::Error| Failure::new(step, item.source_path(), error);
+    let from = again(open).await.map_err(failed("openat2"))?;
+    let stat = again(|| ring.statx(&from, "", AtFlags::EMPTY_PATH, STAT_MASK)).await;
+    Ok((from, stat.map_err(failed("statx"))?))
+}
+
+/// What the file is made with; the kernel takes off the umask. With `-p`, nobody else may look
+/// before the owner is right.
+fn first_mode(session: &Session, stat: &Stat) -> Mode {
+    if session.preserve {
+        return Mode::RUSR | Mode::WUSR;
+    }
+    stat.mode().unwrap_or(Mode::RUSR).intersection(Mode::RWXU | Mode::RWXG | Mode::RWXO)
+}
+
+/// Data, then attributes; an interrupt ends the wait for data.
+async fn fill(
+    session: &Session,
+    item: &Item,
+    from: &Fd,
+    to: &Fd,
+    stat: &Stat,
+) -> Result<(), Failure> {
+    let copying = pin!(data::copy(session, item, from, to, stat));
+    match select(copying, session.interrupt.wait()).await {
+        Either::Left((copied, _)) => copied?,
+        // Reads and writes under way are dropped, and so cancelled.
+        Either::Right(_) => return Err(Failure::Interrupted),
+    }
+    if session.preserve {
+        let lease = to.lease();
+        let given = match lease.try_as_fd() {
+            Ok(to) => attributes::give(to, stat),
+            Err(error) => Err(("fchmod", error)),
+        };
+        given.map_err(|(step, error)| Failure::new(step, item.target_path(), error))?;
+    }
+    Ok(())
+}
+
+/// Some file systems say only now that there was no room.
+async fn close(session: &Session, item: &Item, to: &Fd) -> Result<(), Failure> {
+    match session.ring.close(to).await {
+        // Interrupted or not, it is closed.
+        Err(error) if !is_passing(&error) => Err(Failure::new("close", item.target_path(), error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
