@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::task::{RawWaker, RawWakerVTable, Wake, Waker};
+use std::task::{Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use rustix::io::Errno;
 
 use crate::support::{
     BOUND, Count, becomes_readable, bounded, drain, errno, example, finish, in_time, output_of,
-    park_on, pipe, poll_once, ring, run, skipped, thread_id, turn_until, until_asleep_in,
+    park_on, pipe, poll_once, ring, run, skipped, thread_id, turn_until, until, until_asleep,
+    until_asleep_in,
 };
 
 #[test]
@@ -264,6 +265,84 @@ fn c43_a_thread_asleep_in_block_on_sends_what_others_queue() {
         }
         writer.write_all(b"x").unwrap();
         assert_eq!(sleeper.join().unwrap(), 1);
+    });
+}
+
+#[test]
+fn c43_a_short_block_on_beside_a_long_one_leaves_the_long_one_its_bell() {
+    bounded(|| {
+        let ring = ring();
+        for _ in 0..100 {
+            let (tell, told) = mpsc::channel();
+            let long = {
+                let ring = ring.clone();
+                thread::spawn(move || {
+                    let mut told_once = false;
+                    let woken = Arc::new(AtomicBool::new(false));
+                    block_on(
+                        &ring,
+                        std::future::poll_fn(|cx| {
+                            if !std::mem::replace(&mut told_once, true) {
+                                let wake = (cx.waker().clone(), Arc::clone(&woken), thread_id());
+                                tell.send(wake).unwrap();
+                            }
+                            if woken.load(Ordering::SeqCst) {
+                                Poll::Ready(())
+                            } else {
+                                Poll::Pending
+                            }
+                        }),
+                    );
+                })
+            };
+            let (waker, woken, sleeper) = told.recv().unwrap();
+            until_asleep_in(libc::SYS_io_uring_enter, sleeper);
+            let short = thread_id();
+            let (reader, mut writer) = pipe();
+            let watched = ring.clone();
+            let other = thread::spawn(move || {
+                until("the read is in the kernel", || watched.pending().in_kernel == 1);
+                // In the kernel or parked, whichever of them has the seat.
+                until_asleep(sleeper);
+                until_asleep(short);
+                writer.write_all(b"x").unwrap();
+            });
+            block_on(&ring, ring.read(&reader, vec![0; 1], 0)).unwrap();
+            other.join().unwrap();
+            until_asleep(sleeper);
+            woken.store(true, Ordering::SeqCst);
+            waker.wake();
+            long.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn c43_a_future_that_wakes_itself_costs_no_system_call_for_that() {
+    bounded(|| {
+        let ring = ring();
+        let (reader, mut writer) = pipe();
+        let (watched, sleeper) = (ring.clone(), thread_id());
+        let other = thread::spawn(move || {
+            until("the read is in the kernel", || watched.pending().in_kernel == 1);
+            until_asleep_in(libc::SYS_io_uring_enter, sleeper);
+            writer.write_all(b"x").unwrap();
+        });
+        let mut read = ring.read(&reader, vec![0; 1], 0);
+        let mut polls = 0;
+        let (n, _) = block_on(
+            &ring,
+            std::future::poll_fn(|cx| {
+                polls += 1;
+                if polls < 3 {
+                    cx.waker().wake_by_ref();
+                }
+                poll_once(&mut read, cx.waker())
+            }),
+        )
+        .unwrap();
+        other.join().unwrap();
+        assert_eq!((n, ring.stats().enters), (1, 1), "one call that submits and waits");
     });
 }
 

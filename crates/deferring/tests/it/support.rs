@@ -158,10 +158,19 @@ pub(crate) fn thread_id() -> i32 {
 
 /// Returns when that thread of ours sleeps in this system call.
 pub(crate) fn until_asleep_in(call: libc::c_long, thread: i32) {
-    let (call, file) = (format!("{call} "), format!("/proc/self/task/{thread}/syscall"));
+    until("the other thread sleeps", || sleeps_in(call, thread));
+}
+
+/// Returns when that thread of ours sleeps in a ring or is parked.
+pub(crate) fn until_asleep(thread: i32) {
     until("the other thread sleeps", || {
-        std::fs::read_to_string(&file).expect("a thread of ours").starts_with(&call)
+        sleeps_in(libc::SYS_io_uring_enter, thread) || sleeps_in(libc::SYS_futex, thread)
     });
+}
+
+fn sleeps_in(call: libc::c_long, thread: i32) -> bool {
+    let syscall = std::fs::read_to_string(format!("/proc/self/task/{thread}/syscall"));
+    syscall.expect("a thread of ours").starts_with(&format!("{call} "))
 }
 
 /// A waker that counts.
