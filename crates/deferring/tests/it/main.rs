@@ -18,4 +18,5 @@ mod host;
 mod ops;
 mod processes;
 mod submission;
+mod user_code;
 mod watcher;
