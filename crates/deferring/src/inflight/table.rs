@@ -28,6 +28,8 @@ pub(crate) struct Row {
     pub(crate) cancel_wakers: Option<Box<Vec<Waker>>>,
 }
 
+const _: () = assert!(size_of::<Row>() <= 64, "a row is a cache line at most");
+
 /// All rows. Never shrinks; free rows are used again, the last freed first (its cell is warm).
 pub(crate) struct Table {
     rows: Vec<Row>,
