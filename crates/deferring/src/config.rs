@@ -129,8 +129,9 @@ impl Builder {
     /// Completions are made only when the building thread waits (`IORING_SETUP_DEFER_TASKRUN`,
     /// since 6.1; implies [`single_issuer`](Self::single_issuer)). Default off: only that thread
     /// may submit, wait or register, and when it exits, the ring is dead. Drop the ring on it too:
-    /// another thread cannot send the cancels, and leaks what is out. The fastest mode for a thread
-    /// that drives a ring of its own.
+    /// another thread cannot send the cancels, and leaks what is out. A loop that does not wait in
+    /// the ring must watch an eventfd, not the ring's descriptor. The fastest mode for a thread that
+    /// drives a ring of its own.
     #[doc(alias = "IORING_SETUP_DEFER_TASKRUN")]
     pub const fn defer_taskrun(mut self, defer: bool) -> Self {
         self.defer_taskrun = defer;

@@ -117,6 +117,23 @@ pub(crate) fn forked() -> io::Error {
     io::Error::other(error)
 }
 
+/// A submit or a wait that the kernel refused. Most errnos say enough; this one does not.
+pub(crate) fn enter(errno: Errno) -> io::Error {
+    if errno != Errno::EXIST {
+        return errno.into();
+    }
+    let error = RingError {
+        step: "io_uring_enter",
+        cause: "the ring was built for another thread".into(),
+        errno: Some(errno),
+        advice: Some(
+            "With `single_issuer` only the thread that built the ring may submit, with \
+             `defer_taskrun` it alone may wait, too: do it there, or build the ring without",
+        ),
+    };
+    io::Error::new(io::Error::from(errno).kind(), error)
+}
+
 /// The last `Ring` was dropped while the kernel held the op, and did not let go in time (P8).
 pub(crate) fn lost() -> io::Error {
     let error = RingError {
@@ -150,6 +167,8 @@ pub(crate) fn closed() -> io::Error {
 pub struct PathError {
     step: &'static str,
     path: PathBuf,
+    /// The second path of calls that have two, such as a new name.
+    to: Option<PathBuf>,
     source: io::Error,
 }
 
@@ -160,10 +179,16 @@ impl PathError {
         self.step
     }
 
-    /// The path it failed on.
+    /// The path it failed on; the first one, of calls that have two.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The second path of calls that have two: the new name of a rename or a link.
+    #[must_use]
+    pub fn to(&self) -> Option<&Path> {
+        self.to.as_deref()
     }
 
     /// The errno, if a system call failed.
@@ -173,13 +198,27 @@ impl PathError {
     }
 
     pub(crate) fn wrap(step: &'static str, path: &Path, source: io::Error) -> io::Error {
-        io::Error::new(source.kind(), Self { step, path: path.to_owned(), source })
+        let path = path.to_owned();
+        io::Error::new(source.kind(), Self { step, path, to: None, source })
+    }
+
+    pub(crate) fn wrap_two(
+        step: &'static str,
+        [path, to]: [&Path; 2],
+        source: io::Error,
+    ) -> io::Error {
+        let (path, to) = (path.to_owned(), Some(to.to_owned()));
+        io::Error::new(source.kind(), Self { step, path, to, source })
     }
 }
 
 impl fmt::Display for PathError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.step, self.path.display(), self.source)
+        write!(f, "{} {}", self.step, self.path.display())?;
+        if let Some(to) = &self.to {
+            write!(f, " -> {}", to.display())?;
+        }
+        write!(f, ": {}", self.source)
     }
 }
 

@@ -27,7 +27,7 @@
 //! | files, as in `std::fs` | [`fs`] |
 //! | single system calls | the methods of [`Ring`] that queue one; their structs in [`op`] |
 //! | turning the ring | [`block_on`]; or by hand, [`Ring::submit`], [`Ring::wait`], [`Ring::reap`] |
-//! | a loop of your own | [`Ring::register_eventfd`], or the ring itself, which is [`AsFd`](std::os::fd::AsFd) |
+//! | a loop of your own | [`Ring::register_eventfd`], or (without `defer_taskrun`) the ring itself, which is [`AsFd`](std::os::fd::AsFd) |
 //! | giving up | [`Handle::cancel`], [`Handle::detach`], dropping the handle |
 //! | buffers and descriptors | [`IoBuf`], [`IoBufMut`], [`BufResult`]; [`Fd`] |
 //! | watching a descriptor | [`Watcher`] |

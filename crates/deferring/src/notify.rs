@@ -51,11 +51,10 @@ pub(crate) fn wake_all_quietly(wakers: impl IntoIterator<Item = Waker>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
 
     use super::*;
+    use crate::sync::{Arc, AtomicUsize, Ordering};
 
     struct Panics;
 

@@ -171,7 +171,8 @@ impl Ring {
     /// Has the kernel add 1 to an eventfd whenever a completion comes, replacing none: a ring has
     /// one eventfd at most. Watch it in a loop of your own, and [`reap`](Ring::reap) when it is
     /// readable. One signal may stand for many completions, and is a hint: there may be none left.
-    /// (The ring itself can be watched in the same way; it implements [`AsFd`].)
+    /// (The ring itself can be watched in the same way; it implements [`AsFd`]. Not so with
+    /// [`defer_taskrun`](Builder::defer_taskrun), where only an eventfd wakes a loop.)
     ///
     /// # Errors
     /// `EBUSY` if there is one already, and others of `io_uring_register(2)`.
@@ -190,7 +191,10 @@ impl Ring {
     }
 }
 
-/// The ring's descriptor: readable when a completion is there to be reaped.
+/// The ring's descriptor: readable when a completion is there to be reaped. One more descriptor of a
+/// loop of your own, except with [`defer_taskrun`](Builder::defer_taskrun), where the kernel makes
+/// completions only when asked, and does not wake who polls it (seen on Linux 6.18): use
+/// [`register_eventfd`](Ring::register_eventfd) there.
 impl AsFd for Ring {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.shared().as_fd()

@@ -268,6 +268,12 @@ impl fmt::Debug for Stat {
 mod tests {
     use super::*;
 
+    #[allow(unsafe_code)] // The kernel's struct has fields that only it can name.
+    fn nothing_said() -> rustix::fs::Statx {
+        // SAFETY: plain numbers.
+        unsafe { std::mem::zeroed() }
+    }
+
     #[test]
     fn times_before_1970_are_times() {
         let time = SystemTime::from(Timestamp { seconds: -2, nanoseconds: 500_000_000 });
@@ -277,9 +283,7 @@ mod tests {
 
     #[test]
     fn each_field_looks_at_its_own_bit() {
-        // SAFETY: plain numbers.
-        #[allow(unsafe_code)]
-        let mut raw: rustix::fs::Statx = unsafe { std::mem::zeroed() };
+        let mut raw = nothing_said();
         let came = |raw: &rustix::fs::Statx| {
             let stat = Stat::new(*raw);
             [
@@ -310,9 +314,7 @@ mod tests {
 
     #[test]
     fn what_did_not_come_is_not_zero_but_none() {
-        // SAFETY: plain numbers.
-        #[allow(unsafe_code)]
-        let mut raw: rustix::fs::Statx = unsafe { std::mem::zeroed() };
+        let mut raw = nothing_said();
         raw.stx_size = 7;
         raw.stx_attributes = StatxAttributes::IMMUTABLE;
         let stat = |raw| Stat::new(raw);

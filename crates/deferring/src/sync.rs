@@ -1,7 +1,7 @@
 //! Locks, atomics and reference counts: the only import of them.
 //!
 //! One place, so that a model checker's versions can be put here instead. Not: any policy. Who
-//! locks what is in `ring.rs`.
+//! locks what is in `turn/`.
 
 pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::atomic::{

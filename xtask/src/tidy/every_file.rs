@@ -32,6 +32,19 @@ fn is_ours_to_introduce(path: &str) -> bool {
     path.ends_with(".rs") && (in_src || wanted)
 }
 
+/// Unsafe code has an address, and says why it is there.
+pub(super) fn unsafe_is_explained(file: &File) -> Vec<Offence> {
+    let mut offences = Vec::new();
+    for line in lines_with(&file.code, "allow(unsafe_code)") {
+        let explained = file.text.lines().nth(line - 1).is_some_and(|text| text.contains("//"));
+        if !explained {
+            let message = "allows unsafe code and does not say why; write `// …` behind it";
+            offences.push(Offence::new(&file.path, line, message));
+        }
+    }
+    offences
+}
+
 pub(super) fn has_no_stubs(file: &File) -> Vec<Offence> {
     let mut offences = Vec::new();
     for (stub, instead) in STUBS {
@@ -108,5 +121,12 @@ mod tests {
     fn code_and_longer_words_are_no_marks() {
         let text = "const TODO: u8 = 0; // TODOS, \"XXXL\"\n";
         assert!(lines(numbers_what_is_left_to_do, PATH, text).is_empty());
+    }
+
+    #[test]
+    fn unsafe_code_that_does_not_say_why_is_told() {
+        let of = |text| unsafe_is_explained(&File::new("crates/deferring/src/a.rs", text)).len();
+        assert_eq!(of("//! A.\n#![allow(unsafe_code)]\n"), 1);
+        assert_eq!(of("//! A.\n#![allow(unsafe_code)] // Maps memory.\n"), 0);
     }
 }

@@ -38,12 +38,12 @@ const WITHOUT_THREADS: &str = "return what to do: a driver has the threads";
 const ACTS: &[(&str, &str)] = &[
     ("Instant::now", "take the time as an argument"),
     ("SystemTime::now", "take the time as an argument"),
-    ("Mutex", "take `&mut self`: ring.rs holds the lock"),
-    ("RwLock", "take `&mut self`: ring.rs holds the lock"),
+    ("Mutex", "take `&mut self`: turn/ holds the lock"),
+    ("RwLock", "take `&mut self`: turn/ holds the lock"),
     ("std::thread", WITHOUT_THREADS),
     ("std::fs", "encode an SQE: a backend does the call"),
-    (".wake()", "return the waker: ring.rs wakes it, unlocked"),
-    (".wake_by_ref()", "return the waker: ring.rs wakes it, unlocked"),
+    (".wake()", "return the waker: turn/ wakes it, unlocked"),
+    (".wake_by_ref()", "return the waker: turn/ wakes it, unlocked"),
 ];
 
 pub(super) fn op_and_inflight_are_pure(file: &File) -> Vec<Offence> {

@@ -1,7 +1,7 @@
 //! The house rules that a script can check.
 //!
 //! A check is a function that reads a file, or the tree, and returns offences; it changes nothing
-//! and prints nothing. Style that needs judgement is in CONTRIBUTING.md, not here. The checks:
+//! and prints nothing. What needs judgement is not here. The checks:
 //! `every_file.rs`, `layers.rs`, `ops.rs`, `docs.rs`. What they read: `tree.rs`, `source.rs`.
 //!
 //! To add a check, write it beside its kin, list it below, and show it an offence in a test.
@@ -24,6 +24,7 @@ use tree::Tree;
 /// Checks that need one file to judge it. Each chooses the files it is about by their path.
 const OF_A_FILE: &[fn(&File) -> Vec<Offence>] = &[
     every_file::says_what_it_is,
+    every_file::unsafe_is_explained,
     every_file::has_no_stubs,
     every_file::numbers_what_is_left_to_do,
     layers::runtimes_are_named_in_driver_only,

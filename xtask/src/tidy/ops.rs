@@ -1,4 +1,4 @@
-//! One op, one file, one test, one line in the table.
+//! One op, one file, its headings, its tests, one line in the table.
 //!
 //! The table is in docs/kernel.md: opcode, since which kernel, on our side. What an op may not do
 //! is in `layers.rs`.
@@ -8,6 +8,7 @@ use super::source::{File, find_word};
 use super::tree::Tree;
 
 const OPS: &str = "crates/deferring/src/op/";
+const STORIES: &str = "crates/deferring/tests/it/ops/";
 const TABLE: &str = "docs/kernel.md";
 
 /// Files beside the ops that are not ops, and why they are there.
@@ -28,8 +29,35 @@ pub(super) fn each_is_tested_and_documented(tree: &Tree) -> Vec<Offence> {
         let message = "has no ops; if they moved, say where in xtask/src/tidy/ops.rs";
         return vec![Offence::new(OPS, 1, message)];
     }
-    let of_op = |op: &&File| untested(op).into_iter().chain(undocumented(op, &table.text));
+    let of_op = |op: &&File| {
+        let mut offences = undocumented(op, &table.text);
+        offences.extend(untested(op));
+        if find_word(&op.code, "unsafe impl").is_some() {
+            offences.extend(without_headings(op));
+            offences.extend(without_a_story(op, tree));
+        }
+        offences
+    };
     ops.iter().flat_map(of_op).collect()
+}
+
+/// What the docs of every op say, in this order.
+const HEADINGS: &[&str] = &["/// Kernel: ", "/// # Cancellation", "/// # Errors"];
+
+fn without_headings(op: &File) -> Vec<Offence> {
+    let missing = HEADINGS.iter().filter(|heading| !op.text.contains(*heading));
+    let offence = |heading: &&str| {
+        let message = format!("has no line `{heading}…`; say it in the docs of the op");
+        Offence::new(&op.path, 1, message)
+    };
+    missing.map(offence).collect()
+}
+
+fn without_a_story(op: &File, tree: &Tree) -> Option<Offence> {
+    let story = format!("{STORIES}{}", op.path.strip_prefix(OPS).unwrap_or(&op.path));
+    let message = format!("has no {story}; tell there what it does on a real kernel");
+    let told = tree.files().iter().any(|file| file.path == story);
+    (!told).then(|| Offence::new(&op.path, 1, message))
 }
 
 fn is_op(path: &str) -> bool {
@@ -129,5 +157,16 @@ mod tests {
         let tree = Tree::of(&[("crates/deferring/src/op/read.rs", OP)]);
         let told = each_is_tested_and_documented(&tree).iter().map(Offence::to_string).collect();
         only(told, "docs/kernel.md:1: is absent");
+    }
+
+    #[test]
+    fn an_op_without_headings_or_a_story_is_told_of_each() {
+        let op = format!("{OP}\n/// # Errors\nunsafe impl Op for Read {{}}");
+        let told = told(&op, "IORING_OP_READ");
+        let expected = ["Kernel: ", "# Cancellation", "tests/it/ops/read.rs"];
+        assert_eq!(told.len(), expected.len(), "{told:?}");
+        for (told, expected) in told.iter().zip(expected) {
+            assert!(told.contains(expected), "{told}");
+        }
     }
 }

@@ -4,10 +4,9 @@
 //! after 2^32 ops. Everything is in plain memory and happens in [`Loopback::turn`].
 #![allow(unsafe_code)] // Plays the kernel's side of shared memory.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use super::uring::{Cq, CqView, Sq, SqView};
 use crate::op::{Cqe, Sqe};
+use crate::sync::{AtomicU32, Ordering};
 
 pub(crate) struct Loopback {
     sq_head: Box<AtomicU32>,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use crate::error;
 use crate::ring::Ring;
 use crate::sync::{Arc, AtomicBool, Ordering};
 use crate::turn::Shared;
@@ -128,7 +129,7 @@ fn turn(shared: &Shared, call: &Call) {
         // No memory for more requests, or too many unreaped: others' ends may help.
         Err(Errno::AGAIN | Errno::BUSY | Errno::NOMEM) if any => {}
         Err(Errno::AGAIN | Errno::BUSY | Errno::NOMEM) => thread::sleep(SHORT_OF_MEMORY),
-        Err(errno) => cannot(&errno.into()),
+        Err(errno) => cannot(&error::enter(errno)),
     }
 }
 

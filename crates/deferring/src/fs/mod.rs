@@ -2,7 +2,8 @@
 //!
 //! Ordinary async functions over the ops in [`op`](crate::op): an interrupted call is made again,
 //! a short write is finished, and an error says which step failed on which path
-//! ([`PathError`]). Nothing is queued before the first poll. [`File`] is in
+//! ([`PathError`], which also has the errno; `io::Error::raw_os_error` does not see through it).
+//! Nothing is queued before the first poll. [`File`] is in
 //! `file.rs`, how to open one in `options.rs`. Not: states, unsafe code, anything that ops cannot.
 
 mod file;
@@ -46,14 +47,15 @@ async fn stat(ring: &Ring, path: &Path, flags: AtFlags) -> io::Result<Metadata> 
 /// Gives a file another name. A symbolic link is linked itself.
 ///
 /// # Errors
-/// Those of `linkat(2)`, with the path of the link; `AlreadyExists` if it is taken.
+/// Those of `linkat(2)`, with both paths; `AlreadyExists` if the name is taken.
 pub async fn hard_link(
     ring: &Ring,
     original: impl AsRef<Path>,
     link: impl AsRef<Path>,
 ) -> io::Result<()> {
     let (original, link) = (original.as_ref(), link.as_ref());
-    on(link, "linkat", || ring.linkat(CWD, original, CWD, link, AtFlags::empty())).await
+    let call = || ring.linkat(CWD, original, CWD, link, AtFlags::empty());
+    on_two([original, link], "linkat", call).await
 }
 
 /// As [`hard_link`], in place of what has that name: it is unlinked first.
@@ -62,7 +64,7 @@ pub async fn hard_link(
 /// again, a few times.
 ///
 /// # Errors
-/// Those of `unlinkat(2)` and `linkat(2)`, with the path of the link.
+/// Those of `unlinkat(2)` and `linkat(2)`, with the paths.
 pub async fn hard_link_force(
     ring: &Ring,
     original: impl AsRef<Path>,
@@ -108,10 +110,11 @@ pub async fn remove_dir(ring: &Ring, path: impl AsRef<Path>) -> io::Result<()> {
 /// Gives a file another name in place of its own, and replaces what has that name.
 ///
 /// # Errors
-/// Those of `renameat2(2)`, with the old path.
+/// Those of `renameat2(2)`, with both paths.
 pub async fn rename(ring: &Ring, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
     let (from, to) = (from.as_ref(), to.as_ref());
-    on(from, "renameat2", || ring.renameat2(CWD, from, CWD, to, RenameFlags::empty())).await
+    let call = || ring.renameat2(CWD, from, CWD, to, RenameFlags::empty());
+    on_two([from, to], "renameat2", call).await
 }
 
 /// Makes a directory that everybody may use, less the umask.
@@ -126,14 +129,14 @@ pub async fn create_dir(ring: &Ring, path: impl AsRef<Path>) -> io::Result<()> {
 /// Makes a symbolic link that says `original`.
 ///
 /// # Errors
-/// Those of `symlinkat(2)`, with the path of the link.
+/// Those of `symlinkat(2)`, with what it says and its path.
 pub async fn symlink(
     ring: &Ring,
     original: impl AsRef<Path>,
     link: impl AsRef<Path>,
 ) -> io::Result<()> {
     let (original, link) = (original.as_ref(), link.as_ref());
-    on(link, "symlinkat", || ring.symlinkat(original, CWD, link)).await
+    on_two([original, link], "symlinkat", || ring.symlinkat(original, CWD, link)).await
 }
 
 /// A whole file.
@@ -190,14 +193,33 @@ pub async fn write<B: IoBuf>(ring: &Ring, path: impl AsRef<Path>, buf: B) -> Buf
 }
 
 /// Makes a call, again if it was interrupted, and says where it failed.
-async fn on<T, F>(path: &Path, step: &'static str, mut call: impl FnMut() -> F) -> io::Result<T>
+async fn on<T, F>(path: &Path, step: &'static str, call: impl FnMut() -> F) -> io::Result<T>
+where
+    F: IntoFuture<Output = io::Result<T>>,
+{
+    uninterrupted(call).await.map_err(|error| PathError::wrap(step, path, error))
+}
+
+/// As [`on`], for a call that has two paths.
+async fn on_two<T, F>(
+    paths: [&Path; 2],
+    step: &'static str,
+    call: impl FnMut() -> F,
+) -> io::Result<T>
+where
+    F: IntoFuture<Output = io::Result<T>>,
+{
+    uninterrupted(call).await.map_err(|error| PathError::wrap_two(step, paths, error))
+}
+
+async fn uninterrupted<T, F>(mut call: impl FnMut() -> F) -> io::Result<T>
 where
     F: IntoFuture<Output = io::Result<T>>,
 {
     loop {
         match call().await {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result.map_err(|error| PathError::wrap(step, path, error)),
+            result => return result,
         }
     }
 }

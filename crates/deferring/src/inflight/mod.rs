@@ -2,7 +2,7 @@
 //!
 //! Bookkeeping only: no system call, clock, thread or lock. Wakers are returned, not called, and
 //! ops that nobody will take are handed out to be dropped, not dropped. The states are in
-//! `slot.rs`; who drives them is in `ring.rs`.
+//! `slot.rs`; who drives them is in `turn/`.
 #![allow(unsafe_code)] // The table vouches for what is in a cell.
 
 mod cells;

@@ -63,6 +63,18 @@ unsafe impl Op for PollAdd {
 
 impl Ring {
     /// Queues a [`PollAdd`].
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use deferring::{Fd, PollFlags, Ring, block_on};
+    ///
+    /// let ring = Ring::builder().build()?;
+    /// let (ours, mut theirs) = std::os::unix::net::UnixStream::pair()?;
+    /// let readable = ring.poll(&Fd::from(ours), PollFlags::IN);
+    /// theirs.write_all(b"hello")?;
+    /// assert_eq!(block_on(&ring, readable)?, PollFlags::IN);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[doc(alias = "poll_add")]
     pub fn poll(&self, fd: &Fd, events: PollFlags) -> Handle<PollAdd> {
         self.queue(PollAdd::new(fd, events))

@@ -64,6 +64,17 @@ unsafe impl<V: IoVectoredMut> Op for Readv<V> {
 
 impl Ring {
     /// Queues a [`Readv`].
+    ///
+    /// ```
+    /// use deferring::{Fd, Ring, block_on};
+    ///
+    /// let ring = Ring::builder().build()?;
+    /// let file = Fd::from(std::fs::File::open("Cargo.toml")?);
+    /// let bufs = [vec![0; 4], Vec::with_capacity(64)];
+    /// let (n, [head, tail]) = block_on(&ring, ring.readv(&file, bufs, 0)).into_inner()?;
+    /// assert_eq!((n, &head[..], tail.len()), (68, &b"[pac"[..], 64));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[doc(alias = "preadv")]
     pub fn readv<V: IoVectoredMut>(&self, fd: &Fd, bufs: V, offset: u64) -> Handle<Readv<V>> {
         self.queue(Readv::new(fd, bufs, offset))

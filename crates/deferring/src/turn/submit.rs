@@ -11,6 +11,7 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 
 use super::{Core, Shared};
+use crate::error;
 use crate::inflight::{Inflight, Token};
 use crate::notify::Calls;
 use crate::op::{Opcode, Sqe, poll32};
@@ -60,7 +61,7 @@ impl Shared {
         let mut calls = Calls::default();
         let sent = self.submit_by(Core::fill, &mut calls);
         calls.resume();
-        Ok(sent?)
+        sent.map_err(error::enter)
     }
 
     /// As [`submit`](Self::submit), for the thread in the seat: without user code.
@@ -139,7 +140,7 @@ impl Shared {
         };
         match waited {
             Ok(()) | Err(Errno::TIME | Errno::INTR) => Ok(self.kernel.cq_ready()),
-            Err(errno) => Err(errno.into()),
+            Err(errno) => Err(error::enter(errno)),
         }
     }
 

@@ -10,7 +10,8 @@ use deferring::op::Opcode;
 use deferring::{Ring, RingError};
 
 use crate::support::{
-    Refusal, drain, in_a_process_of_its_own, open_descriptors, refused, ring, run, this_test, until,
+    Refusal, drain, in_a_process_of_its_own, open_descriptors, refused, ring, run, skipped,
+    this_test, until,
 };
 
 #[test]
@@ -211,4 +212,19 @@ fn limit_descriptors(most: u64) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum }).unwrap();
+}
+
+#[test]
+fn c04_a_submit_from_the_wrong_thread_is_an_error_that_says_where_to_do_it() {
+    let ring = Ring::builder().single_issuer(true).build().unwrap();
+    if !ring.params().single_issuer {
+        return skipped("IORING_SETUP_SINGLE_ISSUER (Linux 6.0)");
+    }
+    ring.nop().detach();
+    let error = std::thread::scope(|scope| scope.spawn(|| ring.submit()).join().unwrap());
+    let error = error.unwrap_err();
+    let inner = error.get_ref().unwrap().downcast_ref::<RingError>().unwrap();
+    assert_eq!(inner.raw_os_error(), Some(17));
+    assert!(error.to_string().contains("the thread that built the ring"), "{error}");
+    assert_eq!(ring.submit().unwrap(), 1, "nothing is lost");
 }

@@ -215,6 +215,20 @@ fn an_error_carries_the_path_the_step_and_the_errno() {
 }
 
 #[test]
+fn an_error_of_a_call_with_two_paths_names_both() {
+    let place = Place::new();
+    let (from, to) = (place.path("missing"), place.path("new"));
+    let link = place.run(fs::hard_link(&place.ring, &from, &to)).unwrap_err();
+    let rename = place.run(fs::rename(&place.ring, &from, &to)).unwrap_err();
+    for (error, step) in [(link, "linkat"), (rename, "renameat2")] {
+        let inner = error.get_ref().unwrap().downcast_ref::<PathError>().unwrap();
+        assert_eq!((inner.path(), inner.to()), (from.as_path(), Some(to.as_path())));
+        let start = format!("{step} {} -> {}: No such file", from.display(), to.display());
+        assert!(error.to_string().starts_with(&start), "{error}");
+    }
+}
+
+#[test]
 fn a_directory_cannot_be_read_and_the_buffer_comes_back() {
     let place = Place::new();
     let BufResult(result, buf) = place.run(async {

@@ -168,6 +168,11 @@ pub(crate) fn until_asleep(thread: i32) {
     });
 }
 
+/// Returns when that thread of ours sleeps in a loop of its own.
+pub(crate) fn until_polling(thread: i32) {
+    until("the other thread sleeps", || sleeps_in(libc::SYS_ppoll, thread));
+}
+
 fn sleeps_in(call: libc::c_long, thread: i32) -> bool {
     let syscall = std::fs::read_to_string(format!("/proc/self/task/{thread}/syscall"));
     syscall.expect("a thread of ours").starts_with(&format!("{call} "))
