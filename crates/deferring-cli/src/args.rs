@@ -19,8 +19,8 @@ pub(crate) enum Command {
 
 /// Copies files and trees, many files and many blocks at a time from one thread.
 ///
-/// A file appears under its name only when it is whole, and replaces what had that name, a symbolic
-/// link too. Hard links among the copied files stay links, holes stay holes. Special files (fifos,
+/// A file appears under its name only when it is whole, and replaces a file or symbolic link of that
+/// name, but no device, fifo, socket or directory. Hard links among the copied files stay links, holes stay holes. Special files (fifos,
 /// sockets, devices) are skipped with a word.
 ///
 /// The last line says how much was copied and what it took. The bytes are those written: holes are
@@ -40,6 +40,10 @@ pub(crate) struct Cp {
     #[arg(long, value_name = "N", default_value_t = 64,
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) jobs: u16,
+
+    /// For tests, and so not in the help: how many files with hard links to come to keep in memory
+    #[arg(long, value_name = "N", hide = true)]
+    pub(crate) links_in_memory: Option<usize>,
 
     /// Write the last line as a JSON object
     #[arg(long)]

@@ -11,7 +11,7 @@ use rustix::fs::{Gid, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 /// All that a copy wants to know of a thing.
-pub(super) const STAT_MASK: StatxFlags = StatxFlags::BASIC_STATS;
+pub(super) const STAT_MASK: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
 
 /// Gives an open file or directory owner, mode and times; the error says which of the calls failed.
 pub(super) fn give(to: BorrowedFd<'_>, stat: &Stat) -> Result<(), (&'static str, io::Error)> {

@@ -7,13 +7,14 @@ use std::pin::pin;
 
 use deferring::{AtFlags, Fd, FileType, Mode, OFlags, ResolveFlags, Stat};
 use futures_util::future::{Either, select};
+use rustix::io::Errno;
 
 use super::Session;
 use super::attributes::{self, STAT_MASK};
 use super::item::Item;
 use super::links::Meeting;
 use super::report::Kind;
-use super::step::{Failure, again, is_passing};
+use super::step::{Failure, again, errno, is_passing};
 use super::{data, temporary};
 
 pub(super) async fn copy(session: &Session, item: &Item) -> Result<(), Failure> {
@@ -49,22 +50,38 @@ pub(super) async fn copy(session: &Session, item: &Item) -> Result<(), Failure> 
         return Err(failure);
     }
     temporary::publish(session, item, name).await?;
-    first.copied(item);
+    first.copied(session, item).await;
     session.report.copied(Kind::File);
     Ok(())
 }
 
+/// What is a fifo by now must not block, as opening one does until somebody writes to it.
 async fn open(session: &Session, item: &Item) -> Result<(Fd, Stat), Failure> {
     let ring = &session.ring;
     let mut flags = OFlags::RDONLY;
     // An argument is followed if it is a link, unless `-r` has made it a link to copy.
     flags.set(OFlags::NOFOLLOW, !item.is_root());
-    let open =
-        || ring.openat2(item.source_dir(), &item.from, flags, Mode::empty(), ResolveFlags::empty());
+    let open = |flags| {
+        ring.openat2(item.source_dir(), &item.from, flags, Mode::empty(), ResolveFlags::empty())
+    };
     let failed = |step| move |error: std::io::Error| Failure::new(step, item.source_path(), error);
-    let from = again(open).await.map_err(failed("openat2"))?;
+    let from = match again(|| open(flags | OFlags::NONBLOCK)).await {
+        // Somebody has a lease on it (fcntl(2)), and has now been asked to give it back.
+        Err(error) if errno(&error) == Some(Errno::AGAIN) => again(|| open(flags)).await,
+        opened => opened,
+    };
+    let from = from.map_err(failed("openat2"))?;
     let stat = again(|| ring.statx(&from, "", AtFlags::EMPTY_PATH, STAT_MASK)).await;
-    Ok((from, stat.map_err(failed("statx"))?))
+    let stat = stat.map_err(failed("statx"))?;
+    block(&from).map_err(failed("fcntl"))?;
+    Ok((from, stat))
+}
+
+/// Reads are as without `O_NONBLOCK` again. With it, io_uring takes the file for one that can say
+/// "not now", and reads on the thread that submits, also where that waits for a server.
+fn block(from: &Fd) -> std::io::Result<()> {
+    let lease = from.lease();
+    Ok(rustix::fs::fcntl_setfl(lease.try_as_fd()?, OFlags::empty())?)
 }
 
 /// What the file is made with; the kernel takes off the umask. With `-p`, nobody else may look

@@ -20,15 +20,16 @@ mod plan;
 mod progress;
 mod report;
 mod schedule;
+mod spill;
 mod step;
 mod symlink;
 mod temporary;
 mod walk;
 
-use std::io;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use deferring::{Ring, block_on};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -71,16 +72,16 @@ struct Session {
     report: Report,
 }
 
-fn copy(args: &args::Cp) -> io::Result<u8> {
+fn copy(args: &args::Cp) -> anyhow::Result<u8> {
     let start = Instant::now();
     let jobs = args.jobs.min(jobs_max(raise_descriptor_limit()));
     let ring = Ring::builder().queue_depth(256).defer_taskrun(true).drain_timeout(DRAIN).build()?;
     let session = Session {
-        interrupt: Interrupt::install(&ring)?,
+        interrupt: Interrupt::install(&ring).context("cannot watch for Ctrl-C")?,
         ring: ring.clone(),
         preserve: args.preserve,
         buffers: Buffers::for_jobs(jobs),
-        links: Links::default(),
+        links: Links::new(args.links_in_memory),
         names: Names::default(),
         destinations: Destinations::default(),
         report: Report::default(),

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use super::attributes::STAT_MASK;
 use super::directory::identity;
 use super::item::Item;
+use super::report::special;
 use super::step::{Failure, Shown, again, errno};
 use crate::args;
 
@@ -74,6 +75,7 @@ async fn check(ring: &Ring, from: &Path, to: &Path, recursive: bool) -> Result<F
     if there.iter().flatten().any(|there| ours.iter().flatten().any(|ours| same(there, ours))) {
         return Err(format!("{} and {} are the same file", Shown(from), Shown(to)));
     }
+    refuse_to_replace(&itself, from, to, &there)?;
     if is_dir(&itself) {
         if is_inside(ring, to, &itself).await? {
             return Err(format!(
@@ -86,6 +88,31 @@ async fn check(ring: &Ring, from: &Path, to: &Path, recursive: bool) -> Result<F
         return Err(format!("{} is not a directory", Shown(to)));
     }
     Ok(itself.file_type().unwrap_or(FileType::Unknown))
+}
+
+/// A copy takes the place of a file or a link. It does not take that of a device, a directory, or
+/// anything that a directory would have to be merged into.
+fn refuse_to_replace(
+    itself: &Stat,
+    from: &Path,
+    to: &Path,
+    there: &[Option<Stat>; 2],
+) -> Result<(), String> {
+    let kinds = || there.iter().flatten().filter_map(Stat::file_type);
+    if let Some(special) = kinds().find_map(special) {
+        let to = Shown(to);
+        return Err(format!("{to} is {special}: it is not replaced; remove it, or name another"));
+    }
+    let (from, to) = (Shown(from), Shown(to));
+    match (is_dir(itself), there.iter().flatten().next_back()) {
+        (true, Some(other)) if !is_dir(other) => {
+            Err(format!("{from} is a directory, and {to} is none: it is not replaced"))
+        }
+        (false, Some(other)) if is_dir(other) => {
+            Err(format!("{to} is a directory, and {from} is none: it is not replaced"))
+        }
+        (true | false, Some(_) | None) => Ok(()),
+    }
 }
 
 /// Whether a path, once it is there, lies in this directory: by the directories above it as they

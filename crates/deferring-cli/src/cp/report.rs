@@ -41,6 +41,17 @@ pub(super) struct Progress {
     pub(super) bytes: u64,
 }
 
+/// What a special file is called. None for what is copied, or unknown.
+pub(super) fn special(kind: FileType) -> Option<&'static str> {
+    match kind {
+        FileType::Fifo => Some("a fifo"),
+        FileType::Socket => Some("a socket"),
+        FileType::CharDevice => Some("a character device"),
+        FileType::BlockDevice => Some("a block device"),
+        FileType::Regular | FileType::Directory | FileType::Symlink | FileType::Unknown | _ => None,
+    }
+}
+
 impl Report {
     pub(super) fn copied(&self, kind: Kind) {
         let counter = match kind {
@@ -66,15 +77,7 @@ impl Report {
 
     /// Not a failure: there is nothing to copy in a special file.
     pub(super) fn skipped(&self, path: &Path, kind: FileType) {
-        let kind = match kind {
-            FileType::Fifo => "a fifo",
-            FileType::Socket => "a socket",
-            FileType::CharDevice => "a character device",
-            FileType::BlockDevice => "a block device",
-            FileType::Regular | FileType::Directory | FileType::Symlink | FileType::Unknown | _ => {
-                "not a file any more"
-            }
-        };
+        let kind = special(kind).unwrap_or("not a file any more");
         self.complain(format_args!("skipped {}: {kind}", Shown(path)));
     }
 

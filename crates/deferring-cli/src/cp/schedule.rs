@@ -2,8 +2,10 @@
 //!
 //! What comes next is decided in `walk.rs`; what is done with each thing is in its own file. After
 //! Ctrl-C nothing is begun any more, and what is under way comes to its end: data is given up
-//! (`file.rs`), temporary files are removed (`temporary.rs`).
+//! (`file.rs`), temporary files (`temporary.rs`) and names kept for hard links (`spill.rs`) are
+//! removed.
 
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,11 +23,13 @@ use super::step::Failure;
 use super::walk::{Walk, end_entry};
 use super::{file, symlink};
 
-/// How long after Ctrl-C to wait for what is under way: a file server may be dead.
+/// How long after Ctrl-C to wait for what is under way and for what is removed at the end: a file
+/// server may be dead.
 const WIND_DOWN: Duration = Duration::from_secs(5);
 
 /// Copies all of it. What fails is reported, and the rest goes on.
 pub(super) async fn copy_all(session: &Session, roots: Vec<Item>, jobs: usize) {
+    session.links.spill().plan(&roots);
     let mut walk = Walk::new(roots);
     let mut running = FuturesUnordered::new();
     // Among the others, and not beside them: `FuturesUnordered` wakes itself whenever it has polled
@@ -37,21 +41,31 @@ pub(super) async fn copy_all(session: &Session, roots: Vec<Item>, jobs: usize) {
             running.push(Either::Left(copy(session, item).map(Some)));
         }
         if running.len() == 1 {
-            return;
+            running.clear();
+            break;
         }
         if let Some(Some(done)) = running.next().await {
             settle(session, &mut walk, done);
         }
     }
-    let rest = running.for_each(|done| {
-        if let Some(done) = done {
-            settle(session, &mut walk, done);
+    let rest = pin!(async {
+        while let Some(done) = running.next().await {
+            done.into_iter().for_each(|done| settle(session, &mut walk, done));
         }
-        std::future::ready(())
+        session.links.spill().remove(session).await;
     });
-    let deadline = pin!(time::sleep(&session.ring, WIND_DOWN));
+    let deadline = pin!(async {
+        if session.interrupt.signal().is_none() {
+            session.interrupt.wait().await;
+        }
+        time::sleep(&session.ring, WIND_DOWN).await
+    });
     if let Either::Right(_) = select(rest, deadline).await {
         session.report.complain("gave up waiting for the kernel; temporary files may be left");
+        if let Some(left) = session.links.spill().left() {
+            let error = io::Error::other("no time to remove it; it is not needed any more");
+            session.report.failure(&Failure::new("unlinkat", left.to_owned(), error));
+        }
     }
 }
 

@@ -66,8 +66,8 @@ pub(super) fn errno(error: &io::Error) -> Option<Errno> {
 }
 
 /// An error in words, without the number that std adds.
-pub(super) fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
+pub(super) fn reason(error: &impl fmt::Display) -> String {
+    let text = format!("{error:#}");
     let number = text.find(" (os error ").and_then(|start| {
         let len = text[start..].find(')')?;
         Some(start..=start + len)

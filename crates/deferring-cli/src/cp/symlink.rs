@@ -27,7 +27,7 @@ pub(super) async fn copy(session: &Session, item: &Item) -> Result<(), Failure> 
         Meeting::First(first) => first,
     };
     make(session, item, &stat).await?;
-    first.copied(item);
+    first.copied(session, item).await;
     session.report.copied(Kind::File);
     Ok(())
 }

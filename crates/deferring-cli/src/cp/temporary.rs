@@ -6,24 +6,29 @@
 use std::cell::Cell;
 use std::future::IntoFuture;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use deferring::{AtFlags, Fd, Mode, OFlags, RenameFlags, ResolveFlags};
+use deferring::{AtFlags, Fd, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::Session;
 use super::item::Item;
+use super::report::special;
 use super::step::{Failure, again, errno};
 
 /// Names that this process has not used.
 #[derive(Default)]
 pub(super) struct Names(Cell<u64>);
 
+/// After as many names that are taken, something else is wrong.
+pub(super) const TRIES: usize = 1000;
+
 impl Names {
-    fn next(&self, item: &Item) -> PathBuf {
+    /// One in the directory that has this path in it.
+    pub(super) fn next(&self, beside: &Path) -> PathBuf {
         let number = self.0.get();
         self.0.set(number + 1);
-        item.to.with_file_name(format!(".deferring-cp.{}.{number}", std::process::id()))
+        beside.with_file_name(format!(".deferring-cp.{}.{number}", std::process::id()))
     }
 }
 
@@ -36,9 +41,8 @@ pub(super) async fn under_free_name<T, F>(
 where
     F: IntoFuture<Output = io::Result<T>>,
 {
-    const TRIES: usize = 1000;
     for _ in 1..TRIES {
-        let name = session.names.next(item);
+        let name = session.names.next(&item.to);
         match again(|| make(name.clone())).await {
             Err(error) if errno(&error) == Some(Errno::EXIST) => {}
             result => return result.map(|made| (made, name)),
@@ -60,18 +64,35 @@ pub(super) async fn create(
     made.map_err(|error| Failure::new("openat2", item.target_path(), error))
 }
 
-/// Gives it its final name, in place of what has that; removes it if that fails.
+/// Gives it its final name, in place of a file or link that has that; removes it if that fails.
 pub(super) async fn publish(session: &Session, item: &Item, name: PathBuf) -> Result<(), Failure> {
-    let ring = &session.ring;
-    let flags = RenameFlags::empty();
-    let rename = || ring.renameat2(item.target_dir(), &name, item.target_dir(), &item.to, flags);
-    match again(rename).await {
+    match rename(session, item, &name).await {
         Ok(()) => Ok(()),
         Err(error) => {
             remove(session, item, name).await;
             Err(Failure::new("renameat2", item.target_path(), error))
         }
     }
+}
+
+/// Mostly nothing has the name, so that one call does; else what has it is looked at first.
+async fn rename(session: &Session, item: &Item, name: &Path) -> io::Result<()> {
+    let ring = &session.ring;
+    let rename =
+        |flags| ring.renameat2(item.target_dir(), name, item.target_dir(), &item.to, flags);
+    let renamed = again(|| rename(RenameFlags::NOREPLACE)).await;
+    match renamed.as_ref().map_err(errno) {
+        // Or the file system does not know the flag.
+        Err(Some(Errno::EXIST | Errno::INVAL)) => {}
+        Ok(()) | Err(_) => return renamed,
+    }
+    let (flags, mask) = (AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE);
+    let there = again(|| ring.statx(item.target_dir(), &item.to, flags, mask)).await;
+    // If it is gone meanwhile, so much the better.
+    if let Some(special) = there.ok().and_then(|there| there.file_type()).and_then(special) {
+        return Err(io::Error::other(format!("{special} has that name, and is not replaced")));
+    }
+    again(|| rename(RenameFlags::empty())).await
 }
 
 /// Removes it: the copy has failed, and that has been or will be reported.

@@ -3,6 +3,7 @@
 //! Each makes its own place and removes it; nothing waits longer than `support::BOUND`.
 
 mod everyday;
+mod links;
 mod output;
 mod refusals;
 mod support;

@@ -6,13 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::{
-    Closely, NOBODY, PROGRAM, cp, cp_as_nobody, is_root, look, place, place_for_many, run, skipped,
-    slow_file, start, wait,
+    Closely, NOBODY, PROGRAM, cp, cp_as_nobody, is_root, look, peak_of, place, place_for_many, run,
+    skipped, slow_file, start, wait,
 };
 
 /// Many directories, and many files in some of them.
@@ -67,11 +66,11 @@ fn json_is_one_object_with_every_number() {
 #[test]
 fn a_failure_keeps_json_whole() {
     let place = place();
-    fs::create_dir(place.path().join("dst")).unwrap();
-    fs::create_dir(place.path().join("dst/a")).unwrap();
-    fs::write(place.path().join("a"), "a").unwrap();
-    let ended = run(cp(["--json", "a", "dst"]).current_dir(place.path()));
-    let ended = ended.badly(1, &["renameat2 dst/a: Is a directory"]);
+    fs::create_dir_all(place.path().join("dst/src/a")).unwrap();
+    fs::create_dir(place.path().join("src")).unwrap();
+    fs::write(place.path().join("src/a"), "a").unwrap();
+    let ended = run(cp(["-r", "--json", "src", "dst"]).current_dir(place.path()));
+    let ended = ended.badly(1, &["renameat2 dst/src/a: Is a directory"]);
     let object: Value = serde_json::from_str(&ended.out).expect("JSON");
     assert_eq!((&object["errors"], &object["files"]), (&Value::from(1), &Value::from(0)));
 }
@@ -135,21 +134,6 @@ fn memory_stays_small_however_large_the_tree() {
         assert!(peak > 0);
     }
     assert_eq!(look(&path("src"), Closely::Plain), look(&path("64"), Closely::Plain));
-}
-
-/// The most memory that a process had, in KiB.
-fn peak_of(child: std::process::Child) -> (u64, crate::support::Ended) {
-    let status = format!("/proc/{}/status", child.id());
-    let waiter = std::thread::spawn(move || wait(child));
-    let mut peak = 0;
-    while !waiter.is_finished() {
-        let text = fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let now = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
-        peak = peak.max(now.unwrap_or(0));
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    (peak, waiter.join().expect("waits"))
 }
 
 #[test]

@@ -36,6 +36,44 @@ fn a_directory_without_r_is_refused() {
 }
 
 #[test]
+fn what_is_no_file_is_not_replaced() {
+    let place = place();
+    plant(place.path());
+    let fifo = place.path().join("into/file");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    symlink("/dev/null", place.path().join("null")).unwrap();
+    let before = look(place.path(), Closely::Plain);
+    let a_device = "null is a character device: it is not replaced";
+    for (arguments, message) in [
+        (&["file", "into"][..], "into/file is a fifo: it is not replaced; remove it, or name"),
+        (&["-r", "dir", "null"], a_device),
+        (&["file", "null"], a_device),
+    ] {
+        run(cp(arguments).current_dir(place.path())).badly(2, &[message]);
+    }
+    assert_eq!(look(place.path(), Closely::Plain), before, "nothing has changed");
+}
+
+#[test]
+fn a_directory_and_a_file_do_not_replace_each_other() {
+    let message = "deferring: cp: dir is a directory, and file is none: it is not replaced\n";
+    refused(&["-r", "dir", "file"], message);
+    let place = place();
+    plant(place.path());
+    fs::create_dir(place.path().join("into/file")).unwrap();
+    let message = "into/file is a directory, and file is none: it is not replaced";
+    run(cp(["file", "into"]).current_dir(place.path())).badly(2, &[message]);
+    assert!(place.path().join("into/file").is_dir());
+}
+
+#[test]
 fn a_missing_source_is_refused() {
     let message = "deferring: cp: statx nowhere: No such file or directory\n";
     refused(&["nowhere", "new"], message);

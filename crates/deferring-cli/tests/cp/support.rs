@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read, Write as _};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -27,8 +27,9 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Says that a story was not told; past the harness, which would keep it to itself.
 pub(crate) fn skipped(needs: &str) {
-    eprintln!("skipped: needs {needs}");
+    let _ = writeln!(io::stderr(), "skipped: needs {needs}");
 }
 
 /// A place on a disk, which anybody may enter.
@@ -130,6 +131,21 @@ pub(crate) fn wait(mut child: Child) -> Ended {
     };
     let (stdout, stderr) = (out.join().expect("reads"), err.join().expect("reads"));
     Output { status, stdout, stderr }.into()
+}
+
+/// The most memory that a process had, in KiB.
+pub(crate) fn peak_of(child: Child) -> (u64, Ended) {
+    let status = format!("/proc/{}/status", child.id());
+    let waiter = std::thread::spawn(move || wait(child));
+    let mut peak = 0;
+    while !waiter.is_finished() {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let now = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+        peak = peak.max(now.unwrap_or(0));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    (peak, waiter.join().expect("waits"))
 }
 
 fn read_in_thread(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {

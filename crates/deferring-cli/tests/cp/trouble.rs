@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -154,6 +154,29 @@ fn a_file_removed_on_the_way_is_reported_and_the_others_are_copied() {
 }
 
 #[test]
+fn a_file_that_has_become_a_fifo_is_skipped_and_blocks_nobody() {
+    let place = place();
+    let path = |name: &str| place.path().join(name);
+    if slow_file(&path("slow"), 2 << 30).is_none() {
+        return skipped("2 GiB of room, and fallocate");
+    }
+    fs::create_dir(path("dst")).unwrap();
+    fs::write(path("changed"), "a file when it was looked at").unwrap();
+    fs::write(path("kept"), "kept").unwrap();
+    let arguments = ["--jobs", "1", "slow", "changed", "kept", "dst"];
+    let mut child = start(cp(arguments).current_dir(place.path()));
+    wait_for_temporary_file(&mut child, &path("dst"));
+    fs::remove_file(path("changed")).unwrap();
+    let fifo = std::process::Command::new("mkfifo").arg(path("changed")).status().unwrap();
+    assert!(fifo.success());
+    File::options().write(true).open(path("slow")).unwrap().set_len(1000).unwrap();
+    wait(child).badly(0, &["deferring: cp: skipped changed: a fifo\n"]);
+    assert_eq!(fs::read(path("dst/kept")).unwrap(), b"kept");
+    assert!(!path("dst/changed").exists());
+    assert_no_temporary_files(&path("dst"));
+}
+
+#[test]
 fn a_file_cut_short_on_the_way_is_copied_to_its_new_end() {
     let place = place();
     let path = |name: &str| place.path().join(name);
@@ -225,4 +248,24 @@ fn ctrl_c_in_the_middle_of_a_tree_leaves_whole_files_only() {
             assert_eq!(file.unwrap().metadata().unwrap().len(), 1000);
         }
     }
+}
+
+#[test]
+fn a_fifo_in_the_way_is_not_replaced_and_the_others_are_copied() {
+    let place = place();
+    let path = |name: &str| place.path().join(name);
+    fs::create_dir_all(path("src")).unwrap();
+    fs::create_dir_all(path("dst/src")).unwrap();
+    for name in ["a", "b", "c"] {
+        fs::write(path("src").join(name), name).unwrap();
+    }
+    fs::write(path("dst/src/a"), "old").unwrap();
+    let fifo = path("dst/src/b");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let ended = run(cp(["-r", "src", "dst"]).current_dir(place.path()));
+    ended.badly(1, &["renameat2 dst/src/b: a fifo has that name, and is not replaced"]);
+    assert!(fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo());
+    assert_eq!(fs::read(path("dst/src/a")).unwrap(), b"a", "a file is replaced");
+    assert_eq!(fs::read(path("dst/src/c")).unwrap(), b"c");
+    assert_eq!(fs::read_dir(path("dst/src")).unwrap().count(), 3, "no temporary file is left");
 }
