@@ -87,7 +87,7 @@ impl Ring {
         Handle::new(Arc::clone(shared), shared.queue(op))
     }
 
-    /// Sends everything that is queued, in one `io_uring_enter` for each
+    /// Sends everything that is queued by now, in one `io_uring_enter` for each
     /// [`queue_depth`](Builder::queue_depth) of it: cancels first, then ops in the order in which
     /// they were queued. Returns how many SQEs the kernel took. With nothing queued it returns 0 and
     /// makes no system call.

@@ -151,6 +151,11 @@ impl Inflight {
         !self.waiting.is_empty() || !self.cancel_lane.is_empty()
     }
 
+    /// How many SQEs a submit would make.
+    pub(crate) fn unsent(&self) -> usize {
+        self.waiting.len() + self.cancel_lane.len()
+    }
+
     /// Whether the kernel still owes us a CQE.
     pub(crate) const fn is_owed(&self) -> bool {
         self.submitted > 0 || self.cancels_submitted > 0
@@ -331,8 +336,13 @@ impl Inflight {
     /// Asks for a cancel of everything that is out (teardown).
     pub(crate) fn cancel_all(&mut self, after: &mut After) {
         for index in self.table.indices() {
-            match self.table.at(index).state {
+            let row = self.table.at(index);
+            match row.state {
                 State::Waiting | State::Submitted | State::Orphaned => {
+                    // What could not be stopped before is asked once more.
+                    if row.cancel == Cancel::Running {
+                        row.cancel = Cancel::None;
+                    }
                     self.advance(index, Event::Cancel, after);
                 }
                 State::Drifting => self.advance(index, Event::RingGone, after),

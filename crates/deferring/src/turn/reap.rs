@@ -148,7 +148,10 @@ impl Shared {
         if found.cancel_again {
             // Nobody knows that there is something to submit. Cancels only: ops wait until asked.
             let cancels = |core: &mut Core| core.fill_by(Inflight::admit_cancel);
-            let _ = self.submit_by(cancels, calls);
+            if self.submit_by(cancels, calls).is_err() {
+                // Written and not sent: whoever sleeps on the ring may be allowed what we are not.
+                self.seat.call_sleeper();
+            }
         }
         if found.after.has_room() {
             self.lock().spare = found.after;

@@ -17,6 +17,12 @@ use crate::notify::Calls;
 use crate::op::{Opcode, Sqe, poll32};
 
 impl Core {
+    /// How many SQEs there are to send: ops and cancels that wait, and what is written and has not
+    /// been taken.
+    fn unsent(&self) -> usize {
+        self.inflight.unsent() + self.sq.unconsumed() as usize
+    }
+
     /// Writes as many SQEs as fit and shows them to the kernel. Returns how many were written now,
     /// and how many the kernel has not taken.
     pub(super) fn fill(&mut self) -> (u32, u32) {
@@ -54,8 +60,8 @@ impl Core {
 }
 
 impl Shared {
-    /// Sends everything that waits, in as many batches as it takes. Returns how many SQEs the
-    /// kernel took.
+    /// Sends everything that waits when it begins, in as many batches as it takes. Returns how many
+    /// SQEs the kernel took.
     pub(crate) fn submit(&self) -> io::Result<usize> {
         self.check_process()?;
         let mut calls = Calls::default();
@@ -70,7 +76,10 @@ impl Shared {
         if count == 0 {
             return Ok(());
         }
-        self.kernel.submit(count).map(drop)
+        match self.kernel.submit(count) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(errno),
+        }
     }
 
     pub(super) fn submit_by(
@@ -78,8 +87,10 @@ impl Shared {
         fill: impl Fn(&mut Core) -> (u32, u32),
         calls: &mut Calls,
     ) -> Result<usize, Errno> {
+        // What others queue meanwhile does not keep us here for ever.
+        let most = self.lock().unsent();
         if self.params().sqpoll {
-            return self.submit_by_sqpoll(fill);
+            return self.submit_by_sqpoll(fill, most);
         }
         let mut taken = 0;
         loop {
@@ -91,7 +102,12 @@ impl Shared {
                 // Another thread's submit took them.
                 Ok(0) if self.lock().sq.unconsumed() < count => {}
                 Ok(0) => return Ok(taken),
-                Ok(n) => taken += n as usize,
+                Ok(n) => {
+                    taken += n as usize;
+                    if taken >= most {
+                        return Ok(taken);
+                    }
+                }
                 Err(Errno::INTR) => {}
                 // Too much is unreaped, or there is no memory for more: what can be reaped helps.
                 Err(Errno::BUSY | Errno::AGAIN) if self.reap_into(calls) > 0 => {}
@@ -101,7 +117,11 @@ impl Shared {
         }
     }
 
-    fn submit_by_sqpoll(&self, fill: impl Fn(&mut Core) -> (u32, u32)) -> Result<usize, Errno> {
+    fn submit_by_sqpoll(
+        &self,
+        fill: impl Fn(&mut Core) -> (u32, u32),
+        most: usize,
+    ) -> Result<usize, Errno> {
         let mut taken = 0;
         loop {
             let mut core = self.lock();
@@ -113,7 +133,7 @@ impl Shared {
                 self.kernel.submit(unconsumed)?;
             }
             // What did not fit goes on when the kernel's thread has made room.
-            if !full {
+            if !full || taken >= most {
                 return Ok(taken);
             }
             match self.kernel.wait_for_room() {

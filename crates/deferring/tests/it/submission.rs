@@ -2,16 +2,19 @@
 
 use std::io::{self, Write as _};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
+use std::thread;
+use std::time::Duration;
 
 use deferring::op::Opcode;
 use deferring::{BufResult, Fd, Handle, Ring, op};
 use rustix::io::Errno;
 
 use crate::support::{
-    Graveyard, Refusal, drain, example, finish, output_of, pipe, poll_once, refused, ring, skipped,
-    turn_until,
+    Graveyard, Refusal, bounded, drain, example, finish, output_of, pipe, poll_once, refused, ring,
+    skipped, turn_until, until,
 };
 
 #[test]
@@ -35,7 +38,7 @@ fn c07_a_handle_that_is_only_polled_reaches_nobody_either() {
     let ring = ring();
     let mut nop = ring.nop();
     assert!(poll_once(&mut nop, Waker::noop()).is_pending());
-    assert!(!ring.wait(Some(std::time::Duration::ZERO)).unwrap());
+    assert!(!ring.wait(Some(Duration::ZERO)).unwrap());
     assert_eq!((ring.reap().unwrap(), ring.stats().enters), (0, 0));
 }
 
@@ -312,7 +315,7 @@ fn p3_a_cancel_after_a_refused_submit_is_in_time() {
 #[test]
 fn p12_threads_that_queue_and_submit_at_once_lose_nothing() {
     let ring = ring();
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 for round in 0..500 {
@@ -363,4 +366,31 @@ fn read_at_once(pipe: &Fd) -> Result<usize, Errno> {
     let result = rustix::io::read(fd, &mut [0; 64][..]);
     rustix::io::ioctl_fionbio(fd, false)?;
     result
+}
+
+#[test]
+fn c08_a_flood_of_requests_does_not_keep_a_submit_from_returning() {
+    bounded(|| {
+        let idle = Duration::from_millis(10);
+        for builder in [Ring::builder(), Ring::builder().sqpoll_idle(idle)] {
+            let ring = builder.queue_depth(8).build().unwrap();
+            let over = Arc::new(AtomicBool::new(false));
+            let flood = {
+                let (ring, over) = (ring.clone(), Arc::clone(&over));
+                thread::spawn(move || {
+                    while !over.load(Ordering::Relaxed) {
+                        if ring.pending().queued < 5000 {
+                            ring.nop().detach();
+                        }
+                    }
+                })
+            };
+            until("the flood has begun", || ring.pending().queued > 100);
+            let sent = ring.submit().unwrap();
+            over.store(true, Ordering::Relaxed);
+            flood.join().unwrap();
+            assert!(sent > 100, "what waited when it began went out: {sent}");
+            drain(&ring);
+        }
+    });
 }
