@@ -40,6 +40,19 @@ pub(super) fn give_link(
         .map_err(|errno| ("utimensat", errno.into()))
 }
 
+/// Gives a directory the times that it had before something was made and removed in it.
+pub(super) fn put_back_times(path: &Path, stat: &rustix::fs::Stat) -> rustix::io::Result<()> {
+    let of = |seconds, nanoseconds: u64| Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanoseconds.try_into().unwrap_or(0),
+    };
+    let times = Timestamps {
+        last_access: of(stat.st_atime, stat.st_atime_nsec),
+        last_modification: of(stat.st_mtime, stat.st_mtime_nsec),
+    };
+    rustix::fs::utimensat(rustix::fs::CWD, path, &times, AtFlags::empty())
+}
+
 fn owner(stat: &Stat) -> (Option<Uid>, Option<Gid>) {
     (stat.uid().map(Uid::from_raw), stat.gid().map(Gid::from_raw))
 }

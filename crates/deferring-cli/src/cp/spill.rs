@@ -1,14 +1,15 @@
 //! Hard links beyond those kept in memory: a directory of names for copies that are still wanted.
 //!
 //! `<dir>/.deferring-cp.<pid>.<n>.links`, where `<dir>` is the directory that the copied tree is
-//! put into. Its attributes are never ours to finish, so that `-p` keeps all times. Made when it is
-//! needed, removed when all is copied or given up. Each name in it is a link to the copy of a file,
+//! put into. Its attributes are never ours to finish, so that `-p` keeps all times. Where that is
+//! another file system, or may not be written to, `<dir>` is the tree itself, whose times are put
+//! back at the end. Made when it is needed, removed when all is copied or given up. Each name in it is a link to the copy of a file,
 //! by that file's identity: looking one up and linking it is one `linkat`. Not: who waits for whom,
 //! and what is kept in memory (`links.rs`).
 //!
-//! Where a link cannot be, the file is kept in memory after all: without the right to write to
-//! `<dir>`; where the destination is a mount point, and `<dir>` so on another file system; for a
-//! file that has all the links it can have; where there is no tree but only files.
+//! Where a link cannot be, the file is kept in memory after all: on another file system, mounted
+//! inside the tree; for a file that has all the links it can have; where there is no tree but only
+//! files.
 
 use std::cell::{Cell, OnceCell};
 use std::ffi::OsString;
@@ -23,6 +24,7 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use super::Session;
+use super::attributes;
 use super::item::Item;
 use super::listing::Listing;
 use super::step::{Failure, again, errno};
@@ -43,6 +45,8 @@ pub(super) struct Spill {
 struct Made {
     fd: Fd,
     path: PathBuf,
+    /// The tree, if it is in there.
+    inside: Option<PathBuf>,
     is_removed: Cell<bool>,
 }
 
@@ -95,19 +99,31 @@ impl Spill {
 
     /// Plain calls: two once, and nobody has to wait for another who makes it.
     fn make(&self, names: &Names) -> Option<Made> {
-        let beside = beside(self.tree.get()?)?;
-        (0..TRIES).find_map(|_| match Made::new(links(names.next(&beside))) {
-            Err(Errno::EXIST) => None,
-            made => Some(made.ok()),
-        })?
+        let tree = self.tree.get()?;
+        let make = |place: &Path, inside: Option<&PathBuf>| {
+            (0..TRIES).find_map(|_| match Made::new(links(names.next(place)), inside.cloned()) {
+                Err(Errno::EXIST) => None,
+                made => Some(made.ok()),
+            })?
+        };
+        let beside = beside(tree).filter(|place| is_same_file_system(place, tree));
+        beside.and_then(|place| make(&place, None)).or_else(|| make(&tree.join("_"), Some(tree)))
     }
 
     /// Removes it and all that is in it. Nothing is linked any more.
     pub(super) async fn remove(&self, session: &Session) {
         let Some(Some(made)) = self.made.get() else { return };
+        let tree = made.inside.as_ref().filter(|_| session.preserve);
+        let times = tree.map(|tree| (tree, rustix::fs::stat(tree)));
         match made.remove(&session.ring).await {
             Ok(()) => made.is_removed.set(true),
             Err(failure) => session.report.failure(&failure),
+        }
+        if let Some((tree, times)) = times {
+            let put_back = times.and_then(|stat| attributes::put_back_times(tree, &stat));
+            if let Err(errno) = put_back {
+                session.report.failure(&Failure::new("utimensat", tree.clone(), errno));
+            }
         }
     }
 
@@ -130,6 +146,13 @@ fn beside(tree: &Path) -> Option<PathBuf> {
     }
 }
 
+/// Whether what is made at a path can be linked to from the tree.
+fn is_same_file_system(place: &Path, tree: &Path) -> bool {
+    let dir = place.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let device = |path: &Path| rustix::fs::stat(path).ok().map(|stat| stat.st_dev);
+    device(dir.unwrap_or(Path::new("."))) == device(tree)
+}
+
 fn links(name: PathBuf) -> PathBuf {
     let mut name = OsString::from(name);
     name.push(".links");
@@ -137,11 +160,11 @@ fn links(name: PathBuf) -> PathBuf {
 }
 
 impl Made {
-    fn new(path: PathBuf) -> rustix::io::Result<Self> {
+    fn new(path: PathBuf, inside: Option<PathBuf>) -> rustix::io::Result<Self> {
         rustix::fs::mkdir(&path, Mode::RWXU)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::open(&path, flags, Mode::empty()) {
-            Ok(fd) => Ok(Self { fd: fd.into(), path, is_removed: Cell::new(false) }),
+            Ok(fd) => Ok(Self { fd: fd.into(), path, inside, is_removed: Cell::new(false) }),
             Err(errno) => {
                 // It is empty, and nobody's but ours.
                 let _ = rustix::fs::rmdir(&path);

@@ -154,7 +154,7 @@ fn files_without_a_tree_stay_links_too() {
 }
 
 #[test]
-fn where_no_names_can_be_kept_on_the_disk_they_are_kept_in_memory() {
+fn where_no_names_can_be_kept_beside_the_tree_they_are_kept_in_it() {
     let place = place();
     let path = |name: &str| place.path().join(name);
     plant(&path("src"));
@@ -188,6 +188,8 @@ fn a_mount_point_can_be_copied_into() {
     let expected = look(&path("src"), Closely::Preserved);
     assert_alike(look(&path("around/disk"), Closely::Preserved), expected, "a mount point");
     assert_eq!(names(&path("around")), ["disk"]);
+    let modified = |name: &str| fs::metadata(path(name)).unwrap().modified().unwrap();
+    assert_eq!(modified("around/disk"), modified("src"), "its times are kept too");
 
     fs::create_dir_all(path("around/dst/1")).unwrap();
     let Some(_below) = Mount::new(&["-t", "tmpfs", "none"], &path("around/dst/1")) else {
