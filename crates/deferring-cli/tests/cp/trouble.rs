@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{
-    Mount, cp, cp_as_nobody, is_root, place, run, skipped, slow_file, start, temporary_files, wait,
-    wait_for_temporary_file,
+    BOUND, Mount, cp, cp_as_nobody, is_root, place, run, skipped, slow_file, start,
+    temporary_files, wait, wait_for_temporary_file,
 };
 
 fn assert_no_temporary_files(directory: &Path) {
@@ -208,8 +208,11 @@ fn ctrl_c_and_sigterm_end_a_copy_at_once_and_leave_nothing_half_made() {
         let arguments = ["-r", "src", "dst"];
         let mut child = start(cp(arguments).arg(json).current_dir(place.path()));
         wait_for_temporary_file(&mut child, &path("dst"));
-        // The small ones are done by then.
-        std::thread::sleep(Duration::from_millis(50));
+        let begun = Instant::now();
+        while !(0..20).all(|number| path(&format!("dst/{number}")).exists()) {
+            assert!(begun.elapsed() < BOUND, "the small ones are not done in {BOUND:?}");
+            std::thread::yield_now();
+        }
         let pid = Pid::from_child(&child);
         kill_process(pid, signal).unwrap();
         let signalled = Instant::now();

@@ -3,7 +3,6 @@
 //! Nothing here waits without a bound. What a process has only one of (descriptors, limits, the
 //! count of leaked ops) is looked at in a process of its own; what a thread has only one of (a
 //! seccomp filter) in a thread of its own.
-#![allow(dead_code)] // Each story uses a part.
 
 use std::any::Any;
 use std::fs::File;
