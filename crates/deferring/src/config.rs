@@ -30,6 +30,7 @@ pub struct Builder {
     pub(crate) defer_taskrun: bool,
     pub(crate) required: Vec<Opcode>,
     pub(crate) drain_timeout: Duration,
+    pub(crate) stuck_after: Duration,
 }
 
 impl Default for Builder {
@@ -43,7 +44,8 @@ impl Default for Builder {
             single_issuer: false,
             defer_taskrun: false,
             required: REQUIRED.to_vec(),
-            drain_timeout: Duration::from_secs(5),
+            drain_timeout: Self::DRAIN_TIMEOUT,
+            stuck_after: Self::STUCK_AFTER,
         }
     }
 }
@@ -70,6 +72,12 @@ const REQUIRED: [Opcode; 16] = [
 ];
 
 impl Builder {
+    /// The default of [`drain_timeout`](Self::drain_timeout).
+    pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// The default of [`stuck_after`](Self::stuck_after).
+    pub const STUCK_AFTER: Duration = Duration::from_millis(10);
+
     /// How many SQEs one `io_uring_enter` can take: 1 to 32768, rounded up to a power of two.
     /// Default 256, a batch that hides the cost of the system call.
     ///
@@ -146,11 +154,20 @@ impl Builder {
     }
 
     /// How long the drop of the last [`Ring`] waits for the kernel to let go of ops that it has
-    /// been asked to cancel. Default 5 s: file reads finish in milliseconds, and a call that hangs
+    /// been asked to cancel. Default [5 s](Self::DRAIN_TIMEOUT): file reads finish in milliseconds, and a call that hangs
     /// longer (a dead file server) is not worth hanging with. What is still out then is leaked,
     /// never freed.
     pub const fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
+        self
+    }
+
+    /// How long an op may hold one of the kernel's worker threads before it counts as stuck, and a
+    /// thread more is allowed in its place. Default 10 ms, at least 1 ms: longer than an op of a
+    /// disk, shorter than anybody minds. What is stuck is not harmed; a file server that takes this
+    /// long for each op is merely given more threads.
+    pub const fn stuck_after(mut self, time: Duration) -> Self {
+        self.stuck_after = if time.as_millis() < 1 { Duration::from_millis(1) } else { time };
         self
     }
 

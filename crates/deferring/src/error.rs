@@ -7,6 +7,8 @@ use std::{error, fmt, io};
 
 use rustix::io::Errno;
 
+use crate::inflight::{POISONED, SATURATED};
+
 /// A kernel result: `Ok` from 0 up, else its errno. Numbers that have no name are kept (C15).
 ///
 /// `ERESTARTSYS` and its kin (512 to 516) are the kernel's own words for "interrupted", which
@@ -15,6 +17,8 @@ pub(crate) fn result(raw: i32) -> io::Result<u32> {
     match u32::try_from(raw) {
         Ok(value) => Ok(value),
         Err(_) if is_restart(-raw) => Err(Errno::INTR.into()),
+        Err(_) if raw == SATURATED => Err(saturated()),
+        Err(_) if raw == POISONED => Err(poisoned(Errno::PERM)),
         Err(_) => Err(io::Error::from_raw_os_error(-raw)),
     }
 }
@@ -146,6 +150,40 @@ pub(crate) fn lost() -> io::Error {
         ),
     };
     io::Error::other(error)
+}
+
+/// The kernel refuses the ring's system calls, and will not change its mind.
+pub(crate) fn poisoned(errno: Errno) -> io::Error {
+    let error = RingError {
+        step: "ring",
+        cause: format!(
+            "the ring is poisoned: the kernel refused io_uring_enter for good ({})",
+            io::Error::from(errno)
+        ),
+        errno: Some(errno),
+        advice: Some(
+            "Ops that it had are leaked, others were not sent. Make a new ring, and look for a \
+             seccomp filter that came after the first one (EPERM, ENOSYS), or for completions \
+             lost for want of memory (EBADR)",
+        ),
+    };
+    io::Error::other(error)
+}
+
+/// The system gives no more threads for the kernel's workers.
+pub(crate) fn saturated() -> io::Error {
+    let error = RingError {
+        step: "ring",
+        cause: "the ring is saturated: all of the kernel's workers are blocked, and the system \
+                gives no more"
+            .into(),
+        errno: Some(Errno::AGAIN),
+        advice: Some(
+            "The op did not run. Raise RLIMIT_NPROC (`ulimit -u`) or the cgroup's pids.max, or let \
+             fewer calls block at once (opens of FIFOs, dead file servers)",
+        ),
+    };
+    io::Error::new(io::ErrorKind::ResourceBusy, error)
 }
 
 /// The last `Ring` is gone, so that nothing can be queued.

@@ -5,6 +5,8 @@
 //! registered with the kernel.
 #![allow(unsafe_code)] // The one place where a number becomes an owned descriptor.
 
+mod nature;
+
 use std::fs::File;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -15,8 +17,10 @@ use std::{fmt, io};
 
 use rustix::io::Errno;
 
+pub(crate) use nature::Nature;
+
 use crate::notify;
-use crate::sync::{Arc, AtomicU32, Mutex, Ordering};
+use crate::sync::{Arc, AtomicU8, AtomicU32, Mutex, Ordering};
 
 /// A descriptor that ops can use. A clone is the same descriptor, counted.
 ///
@@ -42,8 +46,14 @@ struct Shared {
     raw: RawFd,
     /// How many leases are out, and [`CLOSING`].
     leases: AtomicU32,
+    /// What is behind it, in the low bits, and [`DIRECT_KNOWN`]; 0 until somebody asks.
+    nature: AtomicU8,
     close: Mutex<CloseState>,
 }
+
+/// It has been asked whether transfers go past the page cache; they do with [`DIRECT`].
+const DIRECT_KNOWN: u8 = 1 << 6;
+const DIRECT: u8 = 1 << 7;
 
 /// Set by the first close: no new leases.
 const CLOSING: u32 = 1 << 31;
@@ -159,7 +169,9 @@ impl Fd {
     #[cfg(test)]
     pub(crate) fn numbered_for_tests(raw: RawFd) -> Self {
         let close = CloseState { stage: Stage::Closed, unattended: false, wakers: Vec::new() };
-        let shared = Shared { raw, leases: AtomicU32::new(0), close: Mutex::new(close) };
+        // Taken for a disk's: there is nothing to ask.
+        let nature = AtomicU8::new(Nature::Disk.to_byte() | DIRECT_KNOWN);
+        let shared = Shared { raw, leases: AtomicU32::new(0), nature, close: Mutex::new(close) };
         Self { shared: Arc::new(shared) }
     }
 }
@@ -212,6 +224,11 @@ impl Drained {
         self.shared.raw
     }
 
+    /// What was found behind it, if anybody asked.
+    pub(crate) fn nature(&self) -> Option<Nature> {
+        Nature::from_byte(self.shared.nature.load(Ordering::Relaxed) & !(DIRECT_KNOWN | DIRECT))
+    }
+
     /// The kernel has closed it: its number is no longer ours.
     pub(crate) fn closed(self) {
         // First, so that nothing below can lead to a second close.
@@ -245,6 +262,39 @@ impl Lease {
         if let Some(shared) = self.0.take() {
             leases.push(Self(Some(shared)));
         }
+    }
+
+    /// Whether this is a lease of that descriptor.
+    #[must_use]
+    pub fn is_of(&self, fd: &Fd) -> bool {
+        self.0.as_ref().is_some_and(|shared| Arc::ptr_eq(shared, &fd.shared))
+    }
+
+    /// What is behind it. Asks the kernel the first time, with up to two system calls.
+    pub(crate) fn nature(&self) -> Nature {
+        let Ok(fd) = self.try_as_fd() else { return Nature::Stream };
+        self.0.as_ref().map_or(Nature::Stream, |shared| {
+            let known = shared.nature.load(Ordering::Relaxed);
+            Nature::from_byte(known & !(DIRECT_KNOWN | DIRECT)).unwrap_or_else(|| {
+                let nature = Nature::of(fd);
+                shared.nature.fetch_or(nature.to_byte(), Ordering::Relaxed);
+                nature
+            })
+        })
+    }
+
+    /// Whether transfers go past the page cache (`O_DIRECT`), as of the first time that somebody
+    /// asked.
+    pub(crate) fn is_direct(&self) -> bool {
+        let (Ok(fd), Some(shared)) = (self.try_as_fd(), &self.0) else { return false };
+        let known = shared.nature.load(Ordering::Relaxed);
+        if known & DIRECT_KNOWN != 0 {
+            return known & DIRECT != 0;
+        }
+        let direct = nature::is_direct(fd);
+        let found = if direct { DIRECT_KNOWN | DIRECT } else { DIRECT_KNOWN };
+        shared.nature.fetch_or(found, Ordering::Relaxed);
+        direct
     }
 
     /// Refuses a descriptor that was closed.
@@ -300,8 +350,12 @@ impl fmt::Debug for Drained {
 impl From<OwnedFd> for Fd {
     fn from(fd: OwnedFd) -> Self {
         let close = CloseState { stage: Stage::Open, unattended: false, wakers: Vec::new() };
-        let shared =
-            Shared { raw: fd.into_raw_fd(), leases: AtomicU32::new(0), close: Mutex::new(close) };
+        let shared = Shared {
+            raw: fd.into_raw_fd(),
+            leases: AtomicU32::new(0),
+            nature: AtomicU8::new(0),
+            close: Mutex::new(close),
+        };
         Self { shared: Arc::new(shared) }
     }
 }

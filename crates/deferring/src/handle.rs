@@ -9,6 +9,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use crate::inflight::{CancelOutcome, Token};
 use crate::op::Op;
@@ -101,6 +102,42 @@ impl<T: Op> Handle<T> {
         Cancel { handle: self }
     }
 
+    /// Gives the op up when it has not ended after this time, counted from now: it is cancelled
+    /// then, and its result is `ETIMEDOUT` ([`TimedOut`](io::ErrorKind::TimedOut)), with the buffer.
+    ///
+    /// The result comes when the kernel lets go of the op. One that cannot be stopped, such as a
+    /// write that runs, ends when it ends, as if there were no deadline. The earliest of several
+    /// deadlines counts.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use std::io::ErrorKind;
+    /// use std::time::Duration;
+    /// use deferring::{BufResult, Fd, Ring, block_on};
+    ///
+    /// let ring = Ring::builder().build()?;
+    /// let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    /// let read = ring.read(&Fd::from(ours), vec![0; 64], 0).timeout(Duration::from_millis(1));
+    /// let BufResult(result, buf) = block_on(&ring, read);
+    /// assert_eq!((result.unwrap_err().kind(), buf.len()), (ErrorKind::TimedOut, 64));
+    /// # drop(theirs);
+    /// # Ok(()) }
+    /// ```
+    pub fn timeout(self, time: Duration) -> Self {
+        match Instant::now().checked_add(time) {
+            Some(at) => self.deadline(at),
+            None => self, // Never.
+        }
+    }
+
+    /// Gives the op up when it has not ended at this time; see [`timeout`](Self::timeout).
+    pub fn deadline(self, at: Instant) -> Self {
+        if let (Claim::Slot(token), false) = (&self.claim, self.over.load(Ordering::Acquire)) {
+            self.shared.set_deadline(*token, at);
+        }
+        self
+    }
+
     /// Gives the output up and lets the op run to its end. Descriptors that it opens are closed,
     /// buffers freed.
     pub fn detach(self) {
@@ -118,6 +155,22 @@ impl<T: Op> Handle<T> {
         match self.claim {
             Claim::Slot(token) => Some(token),
             Claim::Refused(_) => None,
+        }
+    }
+
+    /// Queues an op on the same ring that ends this one.
+    pub(crate) fn queue_end<U: Op>(&self, op: U) -> Handle<U> {
+        if let Claim::Slot(token) = self.claim {
+            self.shared.expect_end(token);
+        }
+        self.queue_beside(op)
+    }
+
+    /// Puts the op into a group, unless it has ended.
+    pub(crate) fn join_group(&self, shared: &Arc<Shared>, group: u32) {
+        assert!(Arc::ptr_eq(&self.shared, shared), "a group and its ops are of one ring");
+        if let (Claim::Slot(token), false) = (&self.claim, self.over.load(Ordering::Acquire)) {
+            self.shared.join_group(*token, group);
         }
     }
 

@@ -50,6 +50,7 @@ compile_error!("deferring is for Linux: io_uring is a Linux interface");
 
 mod backend;
 mod buf;
+mod cancel_many;
 mod config;
 mod driver;
 mod error;
@@ -60,9 +61,12 @@ mod inflight;
 mod notify;
 pub mod op;
 mod ring;
+mod shutdown;
 mod stat;
+mod stats;
 mod sync;
 pub mod time;
+mod trace;
 mod turn;
 mod watch;
 
@@ -73,15 +77,18 @@ pub use rustix::fs::{
 
 pub use backend::uring::Params;
 pub use buf::{BufResult, IoBuf, IoBufMut, IoVectored, IoVectoredMut, Lent, Slice, StandIn};
+pub use cancel_many::{CancelMany, Group};
 pub use config::Builder;
 pub use driver::block_on;
 pub use error::{PathError, RingError};
 pub use fd::{Fd, Lease};
 pub use handle::{Cancel, Handle};
-pub use inflight::{CancelOutcome, Pending};
+pub use inflight::{CancelOutcome, Cancelled, Pending};
 pub use op::{At, CWD};
-pub use ring::{Ring, Stats};
+pub use ring::Ring;
+pub use shutdown::{Report, Shutdown};
 pub use stat::{Attribute, Device, DirectAlign, FileType, Stat, Timestamp};
+pub use stats::{ClassStats, Stats};
 pub use time::Clock;
 pub use turn::leaked_ops;
 pub use watch::Watcher;

@@ -13,6 +13,7 @@ use crate::config::Builder;
 use crate::handle::Handle;
 use crate::inflight::Pending;
 use crate::op::{Op, Opcode};
+use crate::stats::Stats;
 use crate::sync::Arc;
 use crate::turn::Shared;
 
@@ -53,16 +54,6 @@ impl Drop for Door {
     fn drop(&mut self) {
         self.shared.close();
     }
-}
-
-/// What a ring has done so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// SQEs given to the kernel: ops, and cancels.
-    pub sqes: u64,
-    /// `io_uring_enter` calls.
-    pub enters: u64,
 }
 
 impl Ring {
@@ -139,10 +130,9 @@ impl Ring {
         queued + in_kernel
     }
 
-    /// What the ring has done so far.
+    /// What the ring has done so far, and what is out. Takes no lock.
     pub fn stats(&self) -> Stats {
-        let (sqes, enters) = self.shared().sqes_and_enters();
-        Stats { sqes, enters }
+        self.shared().stats()
     }
 
     /// How the ring turned out.

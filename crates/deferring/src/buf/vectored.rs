@@ -138,6 +138,11 @@ impl<V> LentVectored<V> {
         address(self.iovecs.as_ptr())
     }
 
+    /// Bytes in all.
+    pub(crate) fn len(&self) -> usize {
+        self.iovecs.iter().map(|each| each.len).sum()
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.iovecs.len()
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::error;
+use crate::notify::Calls;
 use crate::ring::Ring;
 use crate::sync::{Arc, AtomicBool, Ordering};
 use crate::turn::Shared;
@@ -35,9 +36,8 @@ use crate::turn::Shared;
 /// ```
 ///
 /// # Panics
-/// If the kernel refuses the ring's system calls for good, for instance because the ring was built
-/// on another thread with [`single_issuer`](crate::Builder::single_issuer), or the process is a
-/// fork of the one that built it.
+/// If the ring was built on another thread with [`single_issuer`](crate::Builder::single_issuer), or
+/// the process is a fork of the one that built it.
 pub fn block_on<F: IntoFuture>(ring: &Ring, future: F) -> F::Output {
     let mut future = pin!(future.into_future());
     let shared = ring.shared();
@@ -108,6 +108,13 @@ fn turn(shared: &Shared, call: &Call) {
     if let Err(error) = shared.check_process() {
         cannot(&error);
     }
+    if shared.is_poisoned() {
+        // Every handle has its error. What the future may still wait for is not the ring's.
+        if !call.is_woken() {
+            thread::park();
+        }
+        return;
+    }
     let Some(seated) = shared.seat.take() else {
         shared.seat.queue_up(call.thread.clone(), || call.is_woken());
         return;
@@ -129,7 +136,14 @@ fn turn(shared: &Shared, call: &Call) {
         // No memory for more requests, or too many unreaped: others' ends may help.
         Err(Errno::AGAIN | Errno::BUSY | Errno::NOMEM) if any => {}
         Err(Errno::AGAIN | Errno::BUSY | Errno::NOMEM) => thread::sleep(SHORT_OF_MEMORY),
-        Err(errno) => cannot(&error::enter(errno)),
+        Err(errno) => {
+            let mut calls = Calls::default();
+            let poisoned = shared.poison_if_final(errno, &mut calls);
+            calls.resume();
+            if !poisoned {
+                cannot(&error::enter(errno));
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
-use crate::fd::Lease;
+use crate::fd::{Fd, Lease};
 use crate::op::{Op, Opcode, Sqe};
 
 /// The bytes of one cell. Every op of ours but `Statx` and `Renameat` fits.
@@ -25,6 +25,12 @@ const PAGE: Layout = Layout::new::<[Cell; PAGE_CELLS]>();
 /// What the ring does with an op whose type it has forgotten.
 pub(crate) struct Vtable {
     pub(crate) opcode: Opcode,
+    /// Whether the op may be sent again.
+    pub(crate) again: bool,
+    /// Whether the op uses a descriptor.
+    /// # Safety
+    /// As for `encode`, but the kernel may hold the op: only its leases are looked at.
+    pub(crate) uses: unsafe fn(NonNull<u8>, &Fd) -> bool,
     /// # Safety
     /// The cell holds a live op of this type.
     pub(crate) encode: unsafe fn(NonNull<u8>, &mut Sqe),
@@ -45,8 +51,20 @@ const fn fits<T>() -> bool {
 }
 
 impl<T: Op> VtableOf<T> {
-    const VTABLE: Vtable =
-        Vtable { opcode: T::CODE, encode: Self::encode, let_go: Self::let_go, bury: Self::bury };
+    const VTABLE: Vtable = Vtable {
+        opcode: T::CODE,
+        again: T::AGAIN,
+        uses: Self::uses,
+        encode: Self::encode,
+        let_go: Self::let_go,
+        bury: Self::bury,
+    };
+
+    unsafe fn uses(cell: NonNull<u8>, fd: &Fd) -> bool {
+        // SAFETY: the caller promises a live `T`. The kernel may write into parts of it, which
+        // `Op::uses` is not to look at.
+        unsafe { locate::<T>(cell).as_ref() }.uses(fd)
+    }
 
     unsafe fn encode(cell: NonNull<u8>, sqe: &mut Sqe) {
         // SAFETY: the caller promises a live `T` in the cell; the table's lock makes the access

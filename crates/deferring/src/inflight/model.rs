@@ -11,7 +11,10 @@ use std::task::Waker;
 use proptest::prelude::*;
 
 use super::{After, CANCELED, Inflight, Taken, Token};
-use crate::op::{Cqe, Op, Opcode, Sqe};
+use crate::op::{Class, Cqe, Op, Opcode, Place, Sqe};
+use crate::sync::Arc;
+
+const PLACE: Place = Place::of(Class::Control);
 
 thread_local! {
     /// The ops that exist, and whether the kernel holds them.
@@ -81,7 +84,7 @@ struct World {
 impl World {
     fn new() -> Self {
         ALIVE.with_borrow_mut(HashMap::clear);
-        let inflight = Inflight::new();
+        let inflight = Inflight::new(Arc::default());
         Self { inflight, kernel: Kernel::default(), handles: vec![], queued: vec![], next: 1 }
     }
 
@@ -101,9 +104,9 @@ impl World {
         let name = self.next;
         self.next += 1;
         let token = if large {
-            self.inflight.insert(Large::new(name))
+            self.inflight.insert(Large::new(name), &PLACE)
         } else {
-            self.inflight.insert(Small::new(name))
+            self.inflight.insert(Small::new(name), &PLACE)
         };
         self.queued.push(name);
         self.handles.push(Held { token, name, large });
@@ -112,7 +115,7 @@ impl World {
     fn admit(&mut self) {
         let mut sqe = Sqe::EMPTY;
         let cancels = self.inflight.pending().cancels > 0 && !self.inflight.cancel_lane.is_empty();
-        if !self.inflight.admit(&mut sqe) {
+        if !self.inflight.admit(&mut sqe, &mut usize::MAX.clone()) {
             assert!(self.queued.is_empty(), "everything that waits can be admitted");
             return;
         }
@@ -170,7 +173,7 @@ impl World {
         }
         let which = which % self.handles.len();
         let held = self.handles.remove(which);
-        drop(self.inflight.let_go(held.token, detach));
+        drop(self.inflight.let_go(held.token, detach, &mut After::default()));
         if !detach {
             self.queued.retain(|&name| name != held.name);
         }
@@ -203,8 +206,8 @@ impl World {
 
     /// Answers everything, takes everything: nothing is left, and nothing was leaked.
     fn finish(mut self) {
-        while self.inflight.has_waiting() || !self.kernel.owes.is_empty() {
-            while self.inflight.has_waiting() {
+        while self.inflight.has_sendable() || !self.kernel.owes.is_empty() {
+            while self.inflight.has_sendable() {
                 self.admit();
             }
             self.answer(0, 0);
@@ -268,7 +271,7 @@ proptest! {
             world.run(step);
         }
         let held = world.inflight.pending().in_kernel;
-        let leaked = world.inflight.ring_gone(&mut After::default());
+        let leaked = world.inflight.ring_gone(CANCELED, &mut After::default());
         world.bury();
         prop_assert_eq!(leaked, held);
         for Held { token, large, .. } in std::mem::take(&mut world.handles) {

@@ -43,6 +43,17 @@ impl Queue {
         self.len == 0
     }
 
+    pub(crate) const fn front(&self) -> Option<u32> {
+        if self.head == NONE { None } else { Some(self.head) }
+    }
+
+    /// The row after this one, which is in this list.
+    #[allow(clippy::unused_self)] // The list says what the links mean.
+    pub(crate) fn after(&self, rows: &mut impl Links, index: u32) -> Option<u32> {
+        let next = rows.link(index).next;
+        (next != NONE).then_some(next)
+    }
+
     pub(crate) fn push_back(&mut self, rows: &mut impl Links, index: u32) {
         *rows.link(index) = Link { previous: self.tail, next: NONE };
         match self.tail {

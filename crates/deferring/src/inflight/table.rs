@@ -4,10 +4,12 @@
 
 use std::task::Waker;
 
+use super::admission::Lane;
 use super::cells::Vtable;
 use super::queue::{Link, Links, NONE};
 use super::slot::{Cancel, State};
 use super::token::Token;
+use crate::op::{Class, Direction, Place};
 
 /// One op's bookkeeping.
 pub(crate) struct Row {
@@ -20,12 +22,87 @@ pub(crate) struct Row {
     pub(crate) cancel_resends: u8,
     /// A CQE with `F_MORE` has brought the result; the last one brings none.
     pub(crate) has_result: bool,
+    pub(crate) class: Class,
+    pub(crate) list: List,
+    pub(crate) marks: Marks,
+    /// How often the kernel gave the op back undone.
+    pub(crate) tries: u8,
+    /// Of a worker op: the tick in which it went, or began to wait for a credit. Of one that passes
+    /// a turnstile: which.
+    pub(crate) key: u32,
+    /// The group that the op was put into, 0 for none.
+    pub(crate) group: u32,
     pub(crate) vtable: Option<&'static Vtable>,
     /// Who awaits the result.
     pub(crate) waker: Option<Waker>,
     /// Who awaits the outcome of a cancel. Boxed: rarely there, and a row is small.
-    #[allow(clippy::box_collection)] // See above.
-    pub(crate) cancel_wakers: Option<Box<Vec<Waker>>>,
+    pub(crate) watchers: Option<Box<Watchers>>,
+}
+
+/// Who awaits the outcome of a cancel.
+#[derive(Default)]
+pub(crate) struct Watchers {
+    pub(crate) wakers: Vec<Waker>,
+    /// Cancels of many that this op is among.
+    pub(crate) tallies: Vec<u64>,
+}
+
+/// The one list that a row is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum List {
+    /// None: in the kernel without a credit, done, or free.
+    None,
+    Lane(Lane),
+    Paused,
+    /// Behind another op of its turnstile.
+    Behind,
+    Holders,
+    Stuck,
+}
+
+/// What is known of one op, yes or no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Marks(u8);
+
+impl Marks {
+    /// To a worker at once.
+    pub(crate) const IN_WORKER: u8 = 1;
+    pub(crate) const MAY_BLOCK: u8 = 1 << 1;
+    /// A transfer of a disk.
+    pub(crate) const DISK: u8 = 1 << 2;
+    /// One at a time of its descriptor and direction; `key` says which.
+    pub(crate) const TURNSTILE: u8 = 1 << 3;
+    /// It is the one whose turn it is.
+    pub(crate) const PASSES: u8 = 1 << 4;
+    /// Its deadline has come.
+    pub(crate) const TIMED_OUT: u8 = 1 << 5;
+    /// Another op has been asked to end it.
+    pub(crate) const REMOVED: u8 = 1 << 6;
+    /// Cancelled by the ring itself, to learn whether it has a worker.
+    pub(crate) const STOLEN: u8 = 1 << 7;
+
+    pub(crate) const NONE: Self = Self(0);
+
+    fn of(place: &Place) -> Self {
+        let mut marks = Self(0);
+        marks.set(Self::IN_WORKER, place.in_worker);
+        marks.set(Self::MAY_BLOCK, place.may_block);
+        marks.set(Self::DISK, place.disk);
+        marks.set(Self::TURNSTILE, place.turnstile.is_some());
+        marks
+    }
+
+    pub(crate) const fn has(self, mark: u8) -> bool {
+        self.0 & mark != 0
+    }
+
+    pub(crate) const fn set(&mut self, mark: u8, on: bool) {
+        if on {
+            self.0 |= mark;
+        } else {
+            self.0 &= !mark;
+        }
+    }
 }
 
 const _: () = assert!(size_of::<Row>() <= 64, "a row is a cache line at most");
@@ -43,7 +120,7 @@ impl Table {
     }
 
     /// A free row for a new op, in state `Waiting`.
-    pub(crate) fn allocate(&mut self, vtable: &'static Vtable) -> Token {
+    pub(crate) fn allocate(&mut self, vtable: &'static Vtable, place: &Place) -> Token {
         let index = match self.free {
             NONE => self.grow(),
             index => {
@@ -58,6 +135,12 @@ impl Table {
         row.cancel = Cancel::None;
         row.cancel_resends = 0;
         row.has_result = false;
+        row.class = place.class;
+        row.list = List::None;
+        row.marks = Marks::of(place);
+        row.tries = 0;
+        row.key = place.turnstile.map_or(0, turnstile_key);
+        row.group = 0;
         row.vtable = Some(vtable);
         let token = Token::new(index, row.generation);
         self.in_use += 1;
@@ -75,9 +158,15 @@ impl Table {
             cancel: Cancel::None,
             cancel_resends: 0,
             has_result: false,
+            class: Class::Control,
+            list: List::None,
+            marks: Marks::NONE,
+            tries: 0,
+            key: 0,
+            group: 0,
             vtable: None,
             waker: None,
-            cancel_wakers: None,
+            watchers: None,
         });
         index
     }
@@ -105,6 +194,12 @@ impl Table {
         (row.generation == token.generation() && row.state != State::Free).then_some(row)
     }
 
+    /// Whether a token's op has not ended.
+    pub(crate) fn is_out(&self, token: Token) -> bool {
+        let row = self.rows.get(token.index() as usize);
+        row.is_some_and(|row| row.generation == token.generation() && row.state.is_out())
+    }
+
     pub(crate) fn at(&mut self, index: u32) -> &mut Row {
         &mut self.rows[index as usize]
     }
@@ -116,6 +211,16 @@ impl Table {
     pub(crate) fn indices(&self) -> std::ops::Range<u32> {
         0..u32::try_from(self.rows.len()).unwrap_or(NONE)
     }
+}
+
+/// Numbers a descriptor's two directions.
+fn turnstile_key((fd, direction): (std::os::fd::RawFd, Direction)) -> u32 {
+    let direction = match direction {
+        Direction::In => 0,
+        Direction::Out => 1,
+    };
+    // A lease that was refused has no number, and its op no place in the kernel.
+    u32::try_from(fd).unwrap_or(0) << 1 | direction
 }
 
 impl Links for Table {

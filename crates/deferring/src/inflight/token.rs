@@ -11,8 +11,21 @@ pub(crate) enum Kind {
     Op,
     /// A cancel of the op in the slot.
     Cancel,
-    /// The poll of the bell that calls a sleeping driver; no slot.
+    /// The ring's own, without a slot.
+    Own(Own),
+}
+
+/// Requests that the ring makes for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Own {
+    /// The poll of the bell that calls a sleeping driver.
     Bell,
+    /// The timeout for whatever must happen by itself.
+    Alarm,
+    /// A change of that timeout.
+    Rewind,
+    /// What tells whether there are workers.
+    Canary,
 }
 
 /// Index (30 bits), kind (2 bits), generation (32 bits).
@@ -33,7 +46,9 @@ impl Token {
     /// More rows than this cannot be named.
     pub(crate) const INDEX_MAX: u32 = (1 << INDEX_BITS) - 1;
 
-    pub(crate) const BELL: Self = Self(2 << INDEX_BITS);
+    pub(crate) const fn own(own: Own) -> Self {
+        Self(2 << INDEX_BITS | own as u64)
+    }
 
     pub(crate) const fn new(index: u32, generation: u32) -> Self {
         assert!(index <= Self::INDEX_MAX);
@@ -67,11 +82,24 @@ impl Token {
         (self.0 >> 32) as u32
     }
 
+    /// Which of the ring's own requests this names, if any.
+    pub(crate) const fn own_kind(self) -> Option<Own> {
+        match self.kind() {
+            Kind::Own(own) => Some(own),
+            Kind::Op | Kind::Cancel => None,
+        }
+    }
+
     pub(crate) const fn kind(self) -> Kind {
         match (self.0 >> INDEX_BITS) & KIND_MASK {
             0 => Kind::Op,
             1 => Kind::Cancel,
-            _ => Kind::Bell,
+            _ => Kind::Own(match self.index() {
+                0 => Own::Bell,
+                1 => Own::Alarm,
+                2 => Own::Rewind,
+                _ => Own::Canary,
+            }),
         }
     }
 }
@@ -96,6 +124,8 @@ mod tests {
             assert_eq!(token.cancel().kind(), Kind::Cancel);
             assert_eq!(token.cancel().op(), token);
         }
-        assert_eq!(Token::BELL.kind(), Kind::Bell);
+        for own in [Own::Bell, Own::Alarm, Own::Rewind, Own::Canary] {
+            assert_eq!(Token::own(own).kind(), Kind::Own(own));
+        }
     }
 }

@@ -6,8 +6,8 @@ use std::os::fd::RawFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use super::{Op, Opcode, Sqe, zero};
-use crate::fd::{Drained, Fd};
+use super::{Class, Kind, Op, Opcode, Place, Sqe, zero};
+use crate::fd::{Drained, Fd, Nature};
 use crate::{Handle, Ring};
 
 /// Closes a descriptor.
@@ -49,6 +49,20 @@ impl Close {
 unsafe impl Op for Close {
     type Output = io::Result<()>;
     const CODE: Opcode = Opcode::CLOSE;
+    /// An interrupted close has closed.
+    const AGAIN: bool = false;
+
+    fn place(&self) -> Place {
+        let nature = match &self.what {
+            What::Drained(drained) => drained.nature(),
+            What::Raw(_) => None,
+        };
+        match nature {
+            Some(Nature::Stream | Nature::Disk | Nature::Local) => Place::of(Class::Control),
+            // A file server is told, and may not answer.
+            Some(Nature::Remote) | None => Place::worker(Kind::Sync),
+        }
+    }
 
     fn encode(&mut self, sqe: &mut Sqe) {
         self.sent = true;

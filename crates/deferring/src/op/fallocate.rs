@@ -50,6 +50,10 @@ unsafe impl Op for Fallocate {
         self.fd.check()
     }
 
+    fn uses(&self, fd: &Fd) -> bool {
+        self.fd.is_of(fd)
+    }
+
     fn encode(&mut self, sqe: &mut Sqe) {
         sqe.fd = self.fd.raw();
         sqe.off = self.offset;

@@ -53,6 +53,10 @@ unsafe impl Op for Fsync {
         self.fd.check()
     }
 
+    fn uses(&self, fd: &Fd) -> bool {
+        self.fd.is_of(fd)
+    }
+
     fn encode(&mut self, sqe: &mut Sqe) {
         sqe.fd = self.fd.raw();
         sqe.op_flags = if self.data_only { DATASYNC } else { 0 };

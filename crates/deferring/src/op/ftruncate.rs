@@ -40,6 +40,10 @@ unsafe impl Op for Ftruncate {
         self.fd.check()
     }
 
+    fn uses(&self, fd: &Fd) -> bool {
+        self.fd.is_of(fd)
+    }
+
     fn encode(&mut self, sqe: &mut Sqe) {
         sqe.fd = self.fd.raw();
         sqe.off = self.len;

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::AtFlags;
 
 use super::{At, Op, Opcode, PathArg, Sqe, zero};
-use crate::fd::Lease;
+use crate::fd::{Fd, Lease};
 use crate::{Handle, Ring};
 
 /// Gives a file another name (a hard link). A symbolic link is linked itself, unless
@@ -71,6 +71,10 @@ unsafe impl Op for Linkat {
         self.target.check()?;
         self.link_dir.check()?;
         self.link.check()
+    }
+
+    fn uses(&self, fd: &Fd) -> bool {
+        self.target_dir.is_of(fd) || self.link_dir.is_of(fd)
     }
 
     fn encode(&mut self, sqe: &mut Sqe) {

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::Mode;
 
 use super::{At, Op, Opcode, PathArg, Sqe, zero};
-use crate::fd::Lease;
+use crate::fd::{Fd, Lease};
 use crate::{Handle, Ring};
 
 /// Makes a directory.
@@ -41,6 +41,10 @@ unsafe impl Op for Mkdirat {
     fn check(&self) -> io::Result<()> {
         self.dir.check()?;
         self.path.check()
+    }
+
+    fn uses(&self, fd: &Fd) -> bool {
+        self.dir.is_of(fd)
     }
 
     fn encode(&mut self, sqe: &mut Sqe) {

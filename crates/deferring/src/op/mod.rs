@@ -16,6 +16,7 @@ mod mkdirat;
 mod nop;
 mod openat2;
 mod path;
+mod place;
 mod poll_add;
 mod poll_remove;
 mod poll_update;
@@ -30,11 +31,12 @@ mod timeout;
 mod timeout_remove;
 mod timeout_update;
 mod unlinkat;
+mod with;
 mod write;
 mod writev;
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -49,6 +51,7 @@ pub use mkdirat::Mkdirat;
 pub use nop::Nop;
 pub use openat2::Openat2;
 pub use path::{At, CWD, PathArg};
+pub use place::{Class, Direction, Kind, Place};
 pub use poll_add::PollAdd;
 pub use poll_remove::PollRemove;
 pub use poll_update::PollUpdate;
@@ -63,12 +66,13 @@ pub use timeout::Timeout;
 pub use timeout_remove::TimeoutRemove;
 pub use timeout_update::TimeoutUpdate;
 pub use unlinkat::Unlinkat;
+pub use with::With;
 pub use write::Write;
 pub use writev::Writev;
 
 pub(crate) use crate::buf::address;
 use crate::buf::{BufResult, StandIn};
-use crate::fd::Lease;
+use crate::fd::{Fd, Lease};
 
 /// A request to the kernel.
 ///
@@ -91,6 +95,11 @@ pub unsafe trait Op: Send + Sized + 'static {
     /// The kernel operation.
     const CODE: Opcode;
 
+    /// Whether the op may be sent again when the kernel gives it back undone: with `EINTR`,
+    /// `ECANCELED` or the like, for no reason of the user's. Default true: `encode` is then called once
+    /// more. False for what must not happen twice.
+    const AGAIN: bool = true;
+
     /// Refuses what the kernel must not be asked. A refused op never gets a slot; its handle is
     /// ready at once, with this error.
     ///
@@ -98,6 +107,26 @@ pub unsafe trait Op: Send + Sized + 'static {
     /// What is wrong with the arguments, as an errno where there is one.
     fn check(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    /// What the op needs in the kernel, which decides when it may go. Called before the op is
+    /// queued, with nothing locked. Default: what is known of the opcode; a worker, if nothing is.
+    fn place(&self) -> Place {
+        Place::of_opcode(Self::CODE)
+    }
+
+    /// Whether the op uses a descriptor ([`Lease::is_of`]), for
+    /// [`Ring::cancel_fd`](crate::Ring::cancel_fd). Runs with the ring locked, maybe while the
+    /// kernel has the op: look at leases only. Default false.
+    fn uses(&self, fd: &Fd) -> bool {
+        let _ = fd;
+        false
+    }
+
+    /// When the op is to be given up. See [`deadline`](Op::deadline).
+    #[doc(hidden)]
+    fn until(&self) -> Option<Instant> {
+        None
     }
 
     /// Writes the question. `opcode` and `user_data` are set by the ring.
@@ -113,6 +142,44 @@ pub unsafe trait Op: Send + Sized + 'static {
     /// Turns the answer into the output. Also called with an error for an op that never reached
     /// the kernel.
     fn decode(self, result: io::Result<u32>) -> Self::Output;
+
+    /// Has a worker thread of the kernel's run it (`IOSQE_ASYNC`), so that submitting it cannot
+    /// block. Ops that are known to do that, by their size or their file system, go to a worker by
+    /// themselves.
+    ///
+    /// ```
+    /// use deferring::op::{Op, Read};
+    /// use deferring::{BufResult, Fd, Ring, block_on};
+    ///
+    /// let ring = Ring::builder().build()?;
+    /// let file = Fd::from(std::fs::File::open("Cargo.toml")?);
+    /// let read = Read::new(&file, Vec::with_capacity(64), 0).in_worker();
+    /// let BufResult(n, _) = block_on(&ring, ring.queue(read));
+    /// assert_eq!(n?, 64);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[doc(alias = "IOSQE_ASYNC")]
+    fn in_worker(self) -> With<Self> {
+        With::new(self).in_worker()
+    }
+
+    /// Says that it may block for long or for ever, such as the open of a FIFO. A worker more is
+    /// then made possible at once, rather than when it is found to be stuck. Nothing depends on it.
+    fn may_block(self) -> With<Self> {
+        With::new(self).may_block()
+    }
+
+    /// Gives it up when it has not ended after this time, counted from now. See
+    /// [`Handle::timeout`](crate::Handle::timeout).
+    fn timeout(self, time: Duration) -> With<Self> {
+        With::new(self).timeout(time)
+    }
+
+    /// Gives it up when it has not ended at this time. See
+    /// [`Handle::deadline`](crate::Handle::deadline).
+    fn deadline(self, at: Instant) -> With<Self> {
+        With::new(self).deadline(at)
+    }
 }
 
 /// What an op can give: something that can also say "it failed, and its memory stays with the
@@ -149,7 +216,7 @@ fn check_vectored(count: usize) -> io::Result<()> {
 /// `struct __kernel_timespec`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-struct KernelTimespec {
+pub(crate) struct KernelTimespec {
     seconds: i64,
     nanoseconds: i64,
 }

@@ -36,6 +36,12 @@ impl At {
         self.raw() as u32
     }
 
+    /// Whether this is that directory; see [`Op::uses`](super::Op::uses).
+    #[must_use]
+    pub fn is_of(&self, fd: &Fd) -> bool {
+        self.0.as_ref().is_some_and(|lease| lease.is_of(fd))
+    }
+
     /// Moves the lease out; see [`Op::let_go`](super::Op::let_go).
     pub fn let_go(&mut self, leases: &mut Vec<Lease>) {
         if let Some(lease) = self.0.take() {

@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::event::PollFlags;
 
-use super::{Op, Opcode, Sqe, poll32};
+use super::{Op, Opcode, Place, Sqe, poll32};
 use crate::fd::{Fd, Lease};
 use crate::{Handle, Ring};
 
@@ -44,6 +44,14 @@ unsafe impl Op for PollAdd {
 
     fn check(&self) -> io::Result<()> {
         self.fd.check()
+    }
+
+    fn place(&self) -> Place {
+        Place::poll(&self.fd)
+    }
+
+    fn uses(&self, fd: &Fd) -> bool {
+        self.fd.is_of(fd)
     }
 
     fn encode(&mut self, sqe: &mut Sqe) {

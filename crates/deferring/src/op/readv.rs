@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Op, Opcode, Sqe, check_vectored};
+use super::{Direction, Op, Opcode, Place, Sqe, check_vectored};
 use crate::buf::{BufResult, IoVectoredMut, LentVectored};
 use crate::fd::{Fd, Lease};
 use crate::{Handle, Ring};
@@ -43,6 +43,14 @@ unsafe impl<V: IoVectoredMut> Op for Readv<V> {
     fn check(&self) -> io::Result<()> {
         self.fd.check()?;
         check_vectored(self.bufs.count())
+    }
+
+    fn place(&self) -> Place {
+        Place::transfer(&self.fd, self.bufs.len(), Direction::In)
+    }
+
+    fn uses(&self, fd: &Fd) -> bool {
+        self.fd.is_of(fd)
     }
 
     fn encode(&mut self, sqe: &mut Sqe) {

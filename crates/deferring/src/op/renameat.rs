@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::RenameFlags;
 
 use super::{At, Op, Opcode, PathArg, Sqe, zero};
-use crate::fd::Lease;
+use crate::fd::{Fd, Lease};
 use crate::{Handle, Ring};
 
 /// Gives a file another name in place of its own, and replaces what has that name.
@@ -63,6 +63,10 @@ unsafe impl Op for Renameat {
         self.from.check()?;
         self.to_dir.check()?;
         self.to.check()
+    }
+
+    fn uses(&self, fd: &Fd) -> bool {
+        self.from_dir.is_of(fd) || self.to_dir.is_of(fd)
     }
 
     fn encode(&mut self, sqe: &mut Sqe) {

@@ -74,6 +74,10 @@ unsafe impl Op for Statx {
         self.path.check()
     }
 
+    fn uses(&self, fd: &Fd) -> bool {
+        self.dir.is_of(fd)
+    }
+
     fn encode(&mut self, sqe: &mut Sqe) {
         sqe.fd = self.dir.raw();
         sqe.addr = self.path.address();

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::{At, Op, Opcode, PathArg, Sqe, zero};
-use crate::fd::Lease;
+use crate::fd::{Fd, Lease};
 use crate::{Handle, Ring};
 
 /// Makes a symbolic link.
@@ -40,6 +40,10 @@ unsafe impl Op for Symlinkat {
         self.target.check()?;
         self.link_dir.check()?;
         self.link.check()
+    }
+
+    fn uses(&self, fd: &Fd) -> bool {
+        self.link_dir.is_of(fd)
     }
 
     fn encode(&mut self, sqe: &mut Sqe) {

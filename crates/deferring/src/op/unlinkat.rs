@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::AtFlags;
 
 use super::{At, Op, Opcode, PathArg, Sqe, zero};
-use crate::fd::Lease;
+use crate::fd::{Fd, Lease};
 use crate::{Handle, Ring};
 
 /// Removes a name: of a file, or of an empty directory with [`dir`](Self::dir).
@@ -56,6 +56,10 @@ unsafe impl Op for Unlinkat {
     fn check(&self) -> io::Result<()> {
         self.dir.check()?;
         self.path.check()
+    }
+
+    fn uses(&self, fd: &Fd) -> bool {
+        self.dir.is_of(fd)
     }
 
     fn encode(&mut self, sqe: &mut Sqe) {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Op, Opcode, Sqe, transfer_len};
+use super::{Direction, Op, Opcode, Place, Sqe, transfer_len};
 use crate::buf::{BufResult, IoBuf, Lent};
 use crate::fd::{Fd, Lease};
 use crate::{Handle, Ring};
@@ -42,6 +42,14 @@ unsafe impl<B: IoBuf> Op for Write<B> {
 
     fn check(&self) -> io::Result<()> {
         self.fd.check()
+    }
+
+    fn place(&self) -> Place {
+        Place::transfer(&self.fd, self.buf.len(), Direction::Out)
+    }
+
+    fn uses(&self, fd: &Fd) -> bool {
+        self.fd.is_of(fd)
     }
 
     fn encode(&mut self, sqe: &mut Sqe) {

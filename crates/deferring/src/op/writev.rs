@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Op, Opcode, Sqe, check_vectored};
+use super::{Direction, Op, Opcode, Place, Sqe, check_vectored};
 use crate::buf::{BufResult, IoVectored, LentVectored};
 use crate::fd::{Fd, Lease};
 use crate::{Handle, Ring};
@@ -40,6 +40,14 @@ unsafe impl<V: IoVectored> Op for Writev<V> {
     fn check(&self) -> io::Result<()> {
         self.fd.check()?;
         check_vectored(self.bufs.count())
+    }
+
+    fn place(&self) -> Place {
+        Place::transfer(&self.fd, self.bufs.len(), Direction::Out)
+    }
+
+    fn uses(&self, fd: &Fd) -> bool {
+        self.fd.is_of(fd)
     }
 
     fn encode(&mut self, sqe: &mut Sqe) {

@@ -2,11 +2,12 @@
 //!
 //! The answers are in the table (`inflight/`); here is the lock, and the user's code outside it.
 
+use std::io;
 use std::task::{Context, Poll, Waker};
 
-use super::Shared;
+use super::{Refusal, Shared};
 use crate::error;
-use crate::inflight::{CancelOutcome, Taken, Token};
+use crate::inflight::{CancelOutcome, Cancelled, POISONED, Taken, Token, Which};
 use crate::notify::Calls;
 use crate::op::{Op, Outcome};
 use crate::sync::{AtomicBool, Ordering};
@@ -36,10 +37,8 @@ impl Shared {
             over.store(taken.is_over(), Ordering::Release);
             drop(core);
             match taken {
-                Taken::Ready(op, result) => {
-                    return Poll::Ready(op.decode(error::result(result)));
-                }
-                Taken::Lost => return Poll::Ready(T::Output::lost(error::lost())),
+                Taken::Ready(op, result) => return Poll::Ready(op.decode(self.answer(result))),
+                Taken::Lost => return Poll::Ready(T::Output::lost(self.lost())),
                 Taken::Pending => return Poll::Pending,
                 Taken::WakerNeeded => offered = Some(cx.waker().clone()),
             }
@@ -60,9 +59,21 @@ impl Shared {
         over.store(taken.is_over(), Ordering::Release);
         drop(core);
         match taken {
-            Taken::Ready(op, result) => Some(op.decode(error::result(result))),
-            Taken::Lost => Some(T::Output::lost(error::lost())),
+            Taken::Ready(op, result) => Some(op.decode(self.answer(result))),
+            Taken::Lost => Some(T::Output::lost(self.lost())),
             Taken::Pending | Taken::WakerNeeded => None,
+        }
+    }
+
+    fn answer(&self, result: i32) -> io::Result<u32> {
+        if result == POISONED { Err(self.lost()) } else { error::result(result) }
+    }
+
+    /// Why an op has no result.
+    fn lost(&self) -> io::Error {
+        match self.lock().refusal {
+            Some(Refusal::Poisoned(errno)) => error::poisoned(errno),
+            Some(Refusal::Closed) | None => error::lost(),
         }
     }
 
@@ -76,7 +87,7 @@ impl Shared {
             return;
         }
         let mut calls = Calls::default();
-        let left = self.change(&mut calls, |inflight, _| inflight.let_go(token, detach));
+        let left = self.change(&mut calls, |inflight, after| inflight.let_go(token, detach, after));
         calls.call(|| drop(left));
     }
 
@@ -102,5 +113,50 @@ impl Shared {
         // What is left of `waker` is the user's, and dropped after this.
         drop(core);
         outcome
+    }
+
+    /// A new group of ops.
+    pub(crate) fn new_group(&self) -> u32 {
+        if self.check_process().is_err() { 0 } else { self.lock().inflight.new_group() }
+    }
+
+    pub(crate) fn join_group(&self, token: Token, group: u32) {
+        if self.check_process().is_ok() {
+            self.lock().inflight.join(token, group);
+        }
+    }
+
+    /// Asks for a cancel of many, a part at a time. Returns the tally to ask for the outcome, `None`
+    /// in a fork.
+    pub(crate) fn cancel_many(&self, which: Which<'_>) -> Option<u64> {
+        self.check_process().ok()?;
+        let mut calls = Calls::default();
+        let tally = self.lock().inflight.begin_tally();
+        let mut next = Some(0);
+        while let Some(first) = next {
+            next = self.change(&mut calls, |inflight, after| {
+                inflight.cancel_some(which, first, tally, after)
+            });
+        }
+        calls.resume();
+        Some(tally)
+    }
+
+    /// What a cancel of many achieved, `None` if that is not known yet; then `waker` is kept.
+    pub(crate) fn tallied(&self, tally: u64, mut waker: Option<Waker>) -> Option<Cancelled> {
+        if self.check_process().is_err() {
+            return Some(Cancelled::default());
+        }
+        let outcome = self.lock().inflight.tallied(tally, &mut waker);
+        // What is left of `waker` is the user's, and dropped after this.
+        outcome
+    }
+
+    pub(crate) fn end_tally(&self, tally: u64) {
+        if self.check_process().is_ok() {
+            let left = self.lock().inflight.end_tally(tally);
+            let mut calls = Calls::default();
+            calls.call(|| drop(left));
+        }
     }
 }

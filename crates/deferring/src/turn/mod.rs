@@ -2,17 +2,23 @@
 //!
 //! One lock, `core`, is on every operation's path; it is never held over a system call or over
 //! user code (P11). Whoever has the ring may call everything here from any thread. `submit.rs`
-//! sends and waits, `reap.rs` fills results, `claim.rs` serves handles, `end.rs` ends. Not: the
-//! states of ops (`inflight/`), nor who decides to wait (`driver/`, or the user).
+//! sends and waits, `reap.rs` fills results, `claim.rs` serves handles, `end.rs` ends; `alarm.rs` is
+//! what the ring asks for itself, `workers.rs` the limit on the kernel's threads. Not: the states of
+//! ops (`inflight/`), nor who decides to wait (`driver/`, or the user).
 
+mod alarm;
 mod claim;
 mod end;
 mod reap;
 mod submit;
+mod workers;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
 
 use crate::backend::uring::{self, Cq, ForkMark, Kernel, Params, Probe, Sq, Uring};
 use crate::config::Builder;
@@ -20,7 +26,11 @@ use crate::driver::Seat;
 use crate::error;
 use crate::inflight::{After, Inflight, Pending, Token};
 use crate::op::{Op, Opcode};
-use crate::sync::{Mutex, MutexGuard};
+use crate::stats::{Counters, Stats};
+use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::trace::Span;
+use alarm::Alarm;
+use workers::Workers;
 
 pub use end::leaked_ops;
 
@@ -31,6 +41,8 @@ pub(crate) struct Shared {
     probe: Probe,
     core: Mutex<Core>,
     pub(crate) seat: Seat,
+    counters: Arc<Counters>,
+    workers: Workers,
     drain_timeout: Duration,
 }
 
@@ -39,14 +51,34 @@ struct Core {
     sq: Sq,
     cq: Cq,
     inflight: Inflight,
-    /// Ops and cancels given to the kernel so far.
-    sqes: u64,
-    /// The last `Ring` is gone; nothing is queued any more.
-    closed: bool,
+    alarm: Alarm,
+    counters: Arc<Counters>,
+    /// Why nothing is queued any more.
+    refusal: Option<Refusal>,
+    /// Who waits for the end of all that is out.
+    idle_wakers: Vec<Waker>,
     /// The kernel watches the bell of [`Seat`].
     bell_armed: bool,
     /// Lists that a reap fills, kept so that it does not allocate them.
     spare: After,
+}
+
+/// Why a ring takes no more ops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// The last `Ring` is gone, or it was shut down.
+    Closed,
+    /// The kernel refuses it for good.
+    Poisoned(Errno),
+}
+
+impl Refusal {
+    fn error(self) -> io::Error {
+        match self {
+            Self::Closed => error::closed(),
+            Self::Poisoned(errno) => error::poisoned(errno),
+        }
+    }
 }
 
 impl Shared {
@@ -55,12 +87,15 @@ impl Shared {
             .map_err(|errno| error::setup("madvise(MADV_WIPEONFORK)", errno))?;
         let Uring { sq, cq, kernel, probe } = uring::open(config)?;
         let seat = Seat::new().map_err(|errno| error::setup("eventfd", errno))?;
+        let counters = Arc::new(Counters::default());
         let core = Core {
             sq,
             cq,
-            inflight: Inflight::new(),
-            sqes: 0,
-            closed: false,
+            inflight: Inflight::new(Arc::clone(&counters)),
+            alarm: Alarm::new(config.stuck_after),
+            counters: Arc::clone(&counters),
+            refusal: None,
+            idle_wakers: Vec::new(),
             bell_armed: false,
             spare: After::default(),
         };
@@ -70,6 +105,8 @@ impl Shared {
             probe,
             core: Mutex::new(core),
             seat,
+            counters,
+            workers: Workers::default(),
             drain_timeout: config.drain_timeout,
         })
     }
@@ -98,12 +135,12 @@ impl Shared {
         self.lock().inflight.pending()
     }
 
-    /// Given to the kernel so far, and how many calls that took.
-    pub(crate) fn sqes_and_enters(&self) -> (u64, u64) {
+    /// Locks nothing, so that it may be asked at any time.
+    pub(crate) fn stats(&self) -> Stats {
         if self.check_process().is_err() {
-            return (0, 0);
+            return Stats::default();
         }
-        (self.lock().sqes, self.kernel.enters())
+        self.counters.snapshot(self.kernel.enters())
     }
 
     pub(crate) fn register_eventfd(&self, eventfd: BorrowedFd<'_>) -> io::Result<()> {
@@ -121,15 +158,40 @@ impl Shared {
         if let Err(error) = self.check_process().and_then(|()| op.check()) {
             return Err((op, error));
         }
+        // May ask the kernel what is behind a descriptor.
+        let (place, until) = (op.place(), op.until());
+        let span = Span::of_op(T::CODE);
         let mut core = self.lock();
-        if core.closed {
+        if let Some(refusal) = core.refusal {
             drop(core);
-            return Err((op, error::closed()));
+            return Err((op, refusal.error()));
         }
-        let token = core.inflight.insert(op);
+        let token = core.inflight.insert(op, &place);
+        core.inflight.spans().begin(token.index(), span);
+        if let Some(until) = until {
+            core.inflight.set_deadline(token, alarm::monotonic(until));
+        }
         drop(core);
         self.seat.call_sleeper();
         Ok(token)
+    }
+
+    /// An op is to be given up at that time.
+    pub(crate) fn set_deadline(&self, token: Token, until: Instant) {
+        if self.check_process().is_err() {
+            return;
+        }
+        let until = alarm::monotonic(until);
+        self.lock().inflight.set_deadline(token, until);
+        // It may have to wake up earlier than it thought.
+        self.seat.call_sleeper();
+    }
+
+    /// An op is about to be ended by another.
+    pub(crate) fn expect_end(&self, token: Token) {
+        if self.check_process().is_ok() {
+            self.lock().inflight.expect_end(token);
+        }
     }
 }
 

@@ -5,21 +5,34 @@
 
 use std::io;
 
+use rustix::io::Errno;
+
 use super::{Core, Shared};
-use crate::inflight::{After, Completed, Inflight, Pending};
+use crate::inflight::{After, Completed, Inflight, Own, Pending, Token};
 use crate::notify::Calls;
+use crate::sync::Ordering;
+use crate::trace::{Note, Notes};
 
 /// How many CQEs are reaped between two unlocks.
 const REAP_BATCH: usize = 64;
+
+/// The most of the ring's own requests that are out at once, one of each kind.
+const OWN_MAX: usize = 4;
 
 /// What a reap found, and whom it concerns. To be delivered with nothing locked.
 #[derive(Default)]
 pub(crate) struct Found {
     after: After,
     ops: usize,
+    /// How many of them are in the ring's counters.
+    counted: usize,
     bell: bool,
     graves: bool,
     cancel_again: bool,
+    /// Something may go now that was asked to be sent before, or the ring has something to ask.
+    more: bool,
+    /// The time of a shutdown is over.
+    give_up: bool,
 }
 
 impl Found {
@@ -34,27 +47,61 @@ impl Core {
     /// The bell's CQE is for the thread in the seat. If that one may be about to sleep, another
     /// leaves the CQE where it is, and stops there: nobody oversleeps a CQE that is in the CQ.
     fn reap_batch(&mut self, most: usize, leave_bell: bool, found: &mut Found) -> usize {
-        let mut popped = 0;
+        let (mut popped, mut time_is_up) = (0, false);
         while popped < most {
             let Some(cqe) = self.cq.pop() else { break };
             match self.inflight.complete(cqe, &mut found.after) {
                 Completed::Op => found.ops += 1,
                 Completed::Other => {}
                 Completed::CancelAgain => found.cancel_again = true,
-                Completed::Bell if leave_bell => {
+                Completed::Own(Own::Bell) if leave_bell => {
                     self.cq.put_back();
                     break;
                 }
-                Completed::Bell => {
+                Completed::Own(Own::Bell) => {
                     self.bell_armed = false;
                     found.bell = true;
                 }
+                Completed::Own(own) => time_is_up |= self.alarm.answered(own),
             }
             popped += 1;
         }
         self.cq.give_back();
-        found.graves |= self.inflight.has_graves();
+        self.conclude(time_is_up, found);
         popped
+    }
+
+    /// As [`reap_batch`](Self::reap_batch), up to the first CQE that is not about the ring's own.
+    fn reap_own(&mut self, found: &mut Found) {
+        let mut time_is_up = false;
+        while let Some(cqe) = self.cq.pop() {
+            match Token::from_user_data(cqe.user_data).own_kind() {
+                Some(own) if own != Own::Bell => {
+                    self.inflight.complete(cqe, &mut found.after);
+                    time_is_up |= self.alarm.answered(own);
+                }
+                _ => {
+                    self.cq.put_back();
+                    break;
+                }
+            }
+        }
+        self.cq.give_back();
+        self.conclude(time_is_up, found);
+    }
+
+    fn conclude(&mut self, time_is_up: bool, found: &mut Found) {
+        if time_is_up && self.strike(&mut found.after) {
+            found.give_up = true;
+        }
+        found.graves |= self.inflight.has_graves();
+        found.more |= self.inflight.has_more_to_send() || self.has_own_to_send();
+        self.counters.ended.add((found.ops - found.counted) as u64);
+        found.counted = found.ops;
+        self.inflight.publish();
+        if !self.idle_wakers.is_empty() && self.inflight.is_idle() {
+            found.after.wakers.append(&mut self.idle_wakers);
+        }
     }
 }
 
@@ -109,13 +156,33 @@ impl Shared {
         }
         if self.kernel.wants_enter() && !self.kernel.cq_ready() {
             // What is not handed over now will be at the next wait.
-            let _ = self.kernel.flush();
+            let _ = self.flush();
         }
         if !self.kernel.cq_ready() {
             return None;
         }
         let Pending { in_kernel, cancels, .. } = self.lock().inflight.pending();
-        Some(in_kernel + cancels + 1)
+        Some(in_kernel + cancels + OWN_MAX)
+    }
+
+    /// Deals with answers to the ring's own requests that are next in the CQ.
+    pub(super) fn reap_own(&self, calls: &mut Calls) {
+        if self.kernel.cq_ready() {
+            let mut found = Found::default();
+            self.lock().reap_own(&mut found);
+            self.deliver_to(found, calls);
+        }
+    }
+
+    /// Has the kernel hand over what it keeps back.
+    fn flush(&self) -> Result<(), Errno> {
+        if self.kernel.overflowed() {
+            self.counters.overflows.fetch_add(1, Ordering::Relaxed);
+            let mut notes = Notes::default();
+            notes.push(Note::Overflow);
+            notes.tell();
+        }
+        self.kernel.flush()
     }
 
     fn collect(&self, most: usize, seated: bool, found: &mut Found) -> usize {
@@ -129,8 +196,7 @@ impl Shared {
 
     /// Whether a reap that found so many should look again.
     fn has_more_than(&self, popped: usize) -> bool {
-        popped == REAP_BATCH
-            || popped > 0 && self.kernel.overflowed() && self.kernel.flush().is_ok()
+        popped == REAP_BATCH || popped > 0 && self.kernel.overflowed() && self.flush().is_ok()
     }
 
     /// Calls whom it concerns.
@@ -145,12 +211,15 @@ impl Shared {
         if found.graves {
             self.bury(calls);
         }
-        if found.cancel_again {
-            // Nobody knows that there is something to submit. Cancels only: ops wait until asked.
-            let cancels = |core: &mut Core| core.fill_by(Inflight::admit_cancel);
-            if self.submit_by(cancels, calls).is_err() {
+        if found.give_up {
+            self.give_up(calls);
+        }
+        if found.cancel_again || found.more {
+            // Nobody knows that there is something to submit. New ops wait until asked.
+            match self.submit_up_to(0, calls) {
+                Ok(_) => {}
                 // Written and not sent: whoever sleeps on the ring may be allowed what we are not.
-                self.seat.call_sleeper();
+                Err(_) => self.seat.call_sleeper(),
             }
         }
         if found.after.has_room() {
@@ -180,7 +249,7 @@ impl Shared {
         let mut core = self.lock();
         let result = f(&mut core.inflight, &mut after);
         let has_graves = core.inflight.has_graves();
-        let has_waiting = core.inflight.has_waiting();
+        let has_waiting = core.inflight.has_sendable();
         drop(core);
         follow(&mut after, calls);
         if has_graves {
@@ -202,4 +271,5 @@ fn follow(after: &mut After, calls: &mut Calls) {
     for waker in after.wakers.drain(..) {
         calls.call(|| waker.wake());
     }
+    calls.call(|| after.notes.tell());
 }

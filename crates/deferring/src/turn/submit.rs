@@ -5,40 +5,57 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
+use super::workers::{Workers, default_limit};
 use super::{Core, Shared};
 use crate::error;
-use crate::inflight::{Inflight, Token};
+use crate::inflight::{Own, Pending, Token};
 use crate::notify::Calls;
 use crate::op::{Opcode, Sqe, poll32};
+use crate::trace::{Note, Notes};
+
+/// What was written into the SQ.
+#[derive(Clone, Copy)]
+pub(super) struct Filled {
+    /// Ops and cancels.
+    ops: u32,
+    /// How many SQEs the kernel has not taken yet, older ones too.
+    unconsumed: u32,
+}
 
 impl Core {
-    /// How many SQEs there are to send: ops and cancels that wait, and what is written and has not
-    /// been taken.
+    /// How many SQEs there are to send, at most: ops and cancels that wait, and what is written and
+    /// has not been taken.
     fn unsent(&self) -> usize {
-        self.inflight.unsent() + self.sq.unconsumed() as usize
+        let Pending { queued, cancels, .. } = self.inflight.pending();
+        queued + cancels + self.sq.unconsumed() as usize
     }
 
-    /// Writes as many SQEs as fit and shows them to the kernel. Returns how many were written now,
-    /// and how many the kernel has not taken.
-    pub(super) fn fill(&mut self) -> (u32, u32) {
-        self.fill_by(Inflight::admit)
-    }
-
-    pub(super) fn fill_by(
-        &mut self,
-        admit: impl Fn(&mut Inflight, &mut Sqe) -> bool,
-    ) -> (u32, u32) {
-        let mut written = 0;
-        while self.sq.push(|sqe| admit(&mut self.inflight, sqe)) {
-            written += 1;
+    /// Writes as many SQEs as may go now and fit, and shows them to the kernel. `fresh` is how many
+    /// of the ops may be looked at that nobody has asked to be sent before.
+    pub(super) fn fill(&mut self, workers: &Workers, fresh: &mut usize) -> Filled {
+        let mut ops = 0;
+        while self.sq.push(|sqe| self.inflight.admit(sqe, fresh)) {
+            ops += 1;
         }
-        self.sqes += u64::from(written);
-        (written, self.sq.publish())
+        let own = self.push_own();
+        self.counters.sqes.add(u64::from(ops + own));
+        let wanted = self.inflight.workers_wanted();
+        if workers.want(wanted) {
+            self.counters.workers.set(wanted.into());
+            self.counters.workers_raised.add(1);
+        }
+        self.inflight.publish();
+        Filled { ops, unconsumed: self.sq.publish() }
+    }
+
+    /// Whether a submit would have something to say.
+    fn has_something_to_send(&self) -> bool {
+        self.inflight.has_sendable() || self.has_own_to_send()
     }
 
     /// Has the kernel watch the bell, if there is room in the SQ.
@@ -51,7 +68,7 @@ impl Core {
                 opcode: Opcode::POLL_ADD,
                 fd: bell.as_raw_fd(),
                 op_flags: poll32(PollFlags::IN),
-                user_data: Token::BELL.user_data(),
+                user_data: Token::own(Own::Bell).user_data(),
                 ..Sqe::EMPTY
             };
             true
@@ -60,77 +77,94 @@ impl Core {
 }
 
 impl Shared {
-    /// Sends everything that waits when it begins, in as many batches as it takes. Returns how many
-    /// SQEs the kernel took.
+    /// Sends everything that waits when it begins and may go, in as many batches as it takes. Returns
+    /// how many ops and cancels the kernel took.
     pub(crate) fn submit(&self) -> io::Result<usize> {
-        self.check_process()?;
+        self.check_usable()?;
         let mut calls = Calls::default();
-        let sent = self.submit_by(Core::fill, &mut calls);
+        let fresh = self.lock().inflight.fresh();
+        let sent = self.submit_up_to(fresh, &mut calls);
+        if let Err(errno) = sent {
+            self.poison_if_final(errno, &mut calls);
+        }
         calls.resume();
         sent.map_err(error::enter)
     }
 
     /// As [`submit`](Self::submit), for the thread in the seat: without user code.
     pub(crate) fn submit_seated(&self) -> Result<(), Errno> {
-        let (_, count) = self.lock().fill();
-        if count == 0 {
+        let mut fresh = usize::MAX;
+        let Filled { unconsumed, .. } = self.lock().fill(&self.workers, &mut fresh);
+        if unconsumed == 0 {
             return Ok(());
         }
-        match self.kernel.submit(count) {
+        self.raise_workers();
+        match self.kernel.submit(unconsumed) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(errno) => Err(errno),
         }
     }
 
-    pub(super) fn submit_by(
-        &self,
-        fill: impl Fn(&mut Core) -> (u32, u32),
-        calls: &mut Calls,
-    ) -> Result<usize, Errno> {
-        // What others queue meanwhile does not keep us here for ever.
-        let most = self.lock().unsent();
-        if self.params().sqpoll {
-            return self.submit_by_sqpoll(fill, most);
+    /// Sets the limit on the kernel's workers, if it is not what it should be.
+    fn raise_workers(&self) {
+        if let Err(errno) = self.workers.apply(&self.kernel) {
+            let limit = default_limit(self.params().sq_entries);
+            self.lock().inflight.fix_workers(limit);
+            let mut notes = Notes::default();
+            notes.push(Note::WorkersFixed { limit, errno: errno.raw_os_error() });
+            notes.tell();
         }
-        let mut taken = 0;
+    }
+
+    /// Sends what waits, of what nobody has asked to be sent before no more than `fresh`.
+    pub(super) fn submit_up_to(&self, mut fresh: usize, calls: &mut Calls) -> Result<usize, Errno> {
+        // What others queue meanwhile does not keep us here for ever.
+        let core = self.lock();
+        let (most, older) = (core.unsent(), core.sq.unconsumed() as usize);
+        drop(core);
+        if self.params().sqpoll {
+            return self.submit_by_sqpoll(fresh, most);
+        }
+        // What the ring asks for itself is not counted.
+        let (mut taken, mut ops) = (0, older);
         loop {
-            let (_, count) = fill(&mut self.lock());
+            let filled = self.lock().fill(&self.workers, &mut fresh);
+            ops += filled.ops as usize;
+            let count = filled.unconsumed;
             if count == 0 {
-                return Ok(taken);
+                return Ok(taken.min(ops));
             }
+            self.raise_workers();
             match self.kernel.submit(count) {
                 // Another thread's submit took them.
                 Ok(0) if self.lock().sq.unconsumed() < count => {}
-                Ok(0) => return Ok(taken),
+                Ok(0) => return Ok(taken.min(ops)),
                 Ok(n) => {
                     taken += n as usize;
-                    if taken >= most {
-                        return Ok(taken);
+                    if taken > most {
+                        return Ok(taken.min(ops));
                     }
                 }
                 Err(Errno::INTR) => {}
                 // Too much is unreaped, or there is no memory for more: what can be reaped helps.
                 Err(Errno::BUSY | Errno::AGAIN) if self.reap_into(calls) > 0 => {}
-                Err(_) if taken > 0 => return Ok(taken),
+                Err(_) if taken > 0 => return Ok(taken.min(ops)),
                 Err(errno) => return Err(errno),
             }
         }
     }
 
-    fn submit_by_sqpoll(
-        &self,
-        fill: impl Fn(&mut Core) -> (u32, u32),
-        most: usize,
-    ) -> Result<usize, Errno> {
+    fn submit_by_sqpoll(&self, mut fresh: usize, most: usize) -> Result<usize, Errno> {
         let mut taken = 0;
         loop {
             let mut core = self.lock();
-            let (written, unconsumed) = fill(&mut core);
+            let filled = core.fill(&self.workers, &mut fresh);
             let full = core.sq.room() == 0;
             drop(core);
-            taken += written as usize;
-            if unconsumed > 0 {
-                self.kernel.submit(unconsumed)?;
+            taken += filled.ops as usize;
+            if filled.unconsumed > 0 {
+                self.raise_workers();
+                self.kernel.submit(filled.unconsumed)?;
             }
             // What did not fit goes on when the kernel's thread has made room.
             if !full || taken >= most {
@@ -144,24 +178,69 @@ impl Shared {
         }
     }
 
-    /// Waits until a CQE is there. False if none came in the time, or a signal did.
+    /// Waits until a CQE is there. False if none came in the time, or a signal did. What the ring
+    /// asked for itself is dealt with, and does not count.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<bool> {
-        self.check_process()?;
-        if self.kernel.cq_ready() {
-            return Ok(true);
+        self.check_usable()?;
+        let mut calls = Calls::default();
+        let waited = self.wait_into(timeout, &mut calls);
+        if let Err(errno) = waited {
+            self.poison_if_final(errno, &mut calls);
         }
-        let waited = if timeout == Some(Duration::ZERO) {
-            if !self.kernel.wants_enter() {
-                return Ok(false);
+        calls.resume();
+        waited.map_err(error::enter)
+    }
+
+    pub(super) fn wait_into(
+        &self,
+        timeout: Option<Duration>,
+        calls: &mut Calls,
+    ) -> Result<bool, Errno> {
+        let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut left = timeout;
+        loop {
+            self.settle(calls)?;
+            if self.kernel.cq_ready() {
+                return Ok(true);
             }
-            self.kernel.flush()
-        } else {
-            self.kernel.submit_and_wait(0, timeout).map(drop)
-        };
-        match waited {
-            Ok(()) | Err(Errno::TIME | Errno::INTR) => Ok(self.kernel.cq_ready()),
-            Err(errno) => Err(error::enter(errno)),
+            let waited = if left == Some(Duration::ZERO) {
+                if !self.kernel.wants_enter() {
+                    return Ok(false);
+                }
+                self.kernel.flush()
+            } else {
+                self.kernel.submit_and_wait(0, left).map(drop)
+            };
+            match waited {
+                Ok(()) => {}
+                Err(Errno::TIME | Errno::INTR) => {
+                    self.settle(calls)?;
+                    return Ok(self.kernel.cq_ready());
+                }
+                Err(errno) => return Err(errno),
+            }
+            if left == Some(Duration::ZERO) {
+                self.settle(calls)?;
+                return Ok(self.kernel.cq_ready());
+            }
+            left = end.map(|end| end.saturating_duration_since(Instant::now())).or(left);
         }
+    }
+
+    /// Deals with what the ring has asked for itself, and sends what that allows.
+    fn settle(&self, calls: &mut Calls) -> Result<(), Errno> {
+        self.reap_own(calls);
+        let core = self.lock();
+        let more = core.has_own_to_send() || core.inflight.has_more_to_send();
+        drop(core);
+        if more {
+            match self.submit_up_to(0, calls) {
+                // Whoever may submit will, at its next turn.
+                Ok(_) | Err(Errno::EXIST | Errno::AGAIN | Errno::BUSY | Errno::NOMEM) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
     }
 
     /// One round for the thread in the seat: submits and sleeps until something comes, in one
@@ -174,10 +253,12 @@ impl Shared {
         }
         let mut core = self.lock();
         core.arm_bell(self.seat.bell());
-        let (_, count) = core.fill();
+        let mut fresh = usize::MAX;
+        let count = core.fill(&self.workers, &mut fresh).unconsumed;
         // Never sleep on what could be sent (P5): the first to be sent may wait for the last.
-        let all_sent = core.bell_armed && !core.inflight.has_waiting();
+        let all_sent = core.bell_armed && !core.has_something_to_send();
         drop(core);
+        self.raise_workers();
         let entered = if all_sent && !self.kernel.cq_ready() {
             self.kernel.submit_and_wait(count, None).map(drop)
         } else {

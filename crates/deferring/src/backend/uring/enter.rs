@@ -148,6 +148,17 @@ impl Kernel {
         }
     }
 
+    /// Sets how many bounded workers the kernel may make for the calling thread, or for the thread
+    /// of SQPOLL (since 5.15). One that has not submitted yet gets it with its first submit. The
+    /// kernel cuts it to `RLIMIT_NPROC`.
+    pub(crate) fn limit_workers(&self, most: u32) -> Result<(), Errno> {
+        // Bounded and unbounded; 0 leaves it as it is.
+        let mut limits = [most, 0];
+        let op = IoringRegisterOp::RegisterIowqMaxWorkers;
+        // SAFETY: points to two numbers, which are read and written during the call only.
+        unsafe { io_uring_register(&self.fd, op, (&raw mut limits).cast(), 2) }.map(drop)
+    }
+
     /// Has the kernel signal an eventfd at each CQE. The plain kind: `EVENTFD_ASYNC` loses wake-ups
     /// (kernel.md 7).
     pub(crate) fn register_eventfd(&self, eventfd: BorrowedFd<'_>) -> Result<(), Errno> {

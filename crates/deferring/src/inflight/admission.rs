@@ -1,0 +1,387 @@
+//! Who may go to the kernel next (P5, P6), and what its workers are doing.
+//!
+//! Ops wait in lanes, which are served by deficit round robin. One lane is for what has not been
+//! looked at yet, in order of arrival; one for what is to go again; one for each kind of worker op.
+//! A worker op takes a *credit* of its kind when it goes, and the limit on the kernel's workers is
+//! kept at the credits, so that it never waits inside the kernel behind another. Who holds a
+//! credit for longer than a tick is *stuck*: its credit goes back, and the limit is raised by one.
+//! A *canary*, an op that does nothing but needs a worker, makes the kernel act on a raised limit,
+//! and tells whether there are workers at all.
+//!
+//! Pure: time comes in ticks, from whoever has a clock. Not: the states of ops (`slot.rs`), the
+//! limit itself (`turn/workers.rs`).
+
+use super::queue::{Links, Queue};
+use crate::op::{Class, Kind};
+
+/// How many worker ops of one kind are in the kernel at once, to begin with. Enough to keep a disk
+/// busy; the kernel makes a thread only for those that block.
+pub(crate) const CREDITS: u32 = 32;
+
+/// How many ticks a canary may be out before the workers count as saturated: a second, less than
+/// anybody waits for an answer and twenty times what a thread takes on a busy machine.
+pub(crate) const SATURATED_TICKS: u32 = 100;
+
+/// What a lane may send in one round.
+const QUANTUM: i32 = 16;
+
+/// Where ops wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Queued, and not looked at.
+    Fresh,
+    /// May go at once.
+    Ready,
+    /// Waits for a credit.
+    Kind(Kind),
+}
+
+const LANES: [Lane; 2 + Kind::COUNT] = [
+    Lane::Fresh,
+    Lane::Ready,
+    Lane::Kind(Kind::Open),
+    Lane::Kind(Kind::Path),
+    Lane::Kind(Kind::Data),
+    Lane::Kind(Kind::Sync),
+];
+
+/// The ops of one kind.
+#[derive(Debug)]
+struct Crew {
+    waiting: Queue,
+    /// Those that hold a credit, the oldest first.
+    holders: Queue,
+    /// Those whose credit went back while they were in the kernel.
+    stuck: Queue,
+    allowance: u32,
+    /// One has ended since the last tick.
+    moving: bool,
+}
+
+impl Crew {
+    const fn new() -> Self {
+        Self {
+            waiting: Queue::new(),
+            holders: Queue::new(),
+            stuck: Queue::new(),
+            allowance: CREDITS,
+            moving: false,
+        }
+    }
+
+    fn has_credit(&self) -> bool {
+        self.holders.len() < self.allowance as usize
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Canary {
+    Home,
+    /// To be sent with the next batch.
+    Wanted,
+    /// In the kernel; it went in this tick.
+    Out(u32),
+}
+
+/// What a tick found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tick {
+    /// So many ops are stuck that were not before.
+    Went { stuck: usize },
+    /// The canary does not come back: the system gives no more workers.
+    Saturated,
+}
+
+/// Lanes, credits and workers of one ring.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    pub(crate) fresh: Queue,
+    pub(crate) ready: Queue,
+    /// Given back by the kernel undone, several times: to go again at the next tick.
+    pub(crate) paused: Queue,
+    crews: [Crew; Kind::COUNT],
+    at: usize,
+    deficits: [i32; LANES.len()],
+    tick: u32,
+    canary: Canary,
+    /// Since when no canary has come back.
+    missing: Option<u32>,
+    /// Ops that went before this tick have got a worker, as a canary that went then has come back.
+    proven: u32,
+    /// Transfers of disks in the kernel. They need a worker now and then.
+    disk: usize,
+    /// The limit cannot be changed, and is this.
+    fixed: Option<u32>,
+}
+
+impl Admission {
+    pub(crate) const fn new() -> Self {
+        Self {
+            fresh: Queue::new(),
+            ready: Queue::new(),
+            paused: Queue::new(),
+            crews: [Crew::new(), Crew::new(), Crew::new(), Crew::new()],
+            at: 0,
+            deficits: [QUANTUM, 0, 0, 0, 0, 0],
+            tick: 1,
+            canary: Canary::Home,
+            missing: None,
+            proven: 0,
+            disk: 0,
+            fixed: None,
+        }
+    }
+
+    /// How many ops wait, wherever.
+    pub(crate) fn waiting(&self) -> usize {
+        let crews: usize = self.crews.iter().map(|crew| crew.waiting.len()).sum();
+        self.fresh.len() + self.ready.len() + self.paused.len() + crews
+    }
+
+    pub(crate) const fn now(&self) -> u32 {
+        self.tick
+    }
+
+    pub(crate) fn lane(&mut self, lane: Lane) -> &mut Queue {
+        match lane {
+            Lane::Fresh => &mut self.fresh,
+            Lane::Ready => &mut self.ready,
+            Lane::Kind(kind) => &mut self.crews[kind as usize].waiting,
+        }
+    }
+
+    pub(crate) fn holders(&mut self, kind: Kind) -> &mut Queue {
+        &mut self.crews[kind as usize].holders
+    }
+
+    pub(crate) fn stuck(&mut self, kind: Kind) -> &mut Queue {
+        &mut self.crews[kind as usize].stuck
+    }
+
+    /// What of a kind waits, holds a credit, has lost one by being stuck; and how many there are.
+    pub(crate) fn of_kind(&self, kind: Kind) -> [usize; 4] {
+        let crew = &self.crews[kind as usize];
+        let credits = crew.allowance as usize;
+        [crew.waiting.len(), crew.holders.len(), crew.stuck.len(), credits]
+    }
+
+    /// Whether a worker op that arrives may go at once: there is a credit, and nobody is before it.
+    pub(crate) fn may_go(&self, kind: Kind) -> bool {
+        let crew = &self.crews[kind as usize];
+        crew.waiting.is_empty() && crew.has_credit()
+    }
+
+    /// Whether a lane could send something. `fresh` says whether the new may be looked at.
+    fn can_serve(&self, lane: Lane, fresh: bool) -> bool {
+        match lane {
+            Lane::Fresh => fresh && !self.fresh.is_empty(),
+            Lane::Ready => !self.ready.is_empty(),
+            Lane::Kind(kind) => {
+                let crew = &self.crews[kind as usize];
+                !crew.waiting.is_empty() && crew.has_credit()
+            }
+        }
+    }
+
+    /// Whether anything could be sent.
+    pub(crate) fn can_serve_any(&self, fresh: bool) -> bool {
+        LANES.iter().any(|&lane| self.can_serve(lane, fresh))
+    }
+
+    /// The lane whose turn it is.
+    pub(crate) fn next(&mut self, fresh: bool) -> Option<Lane> {
+        if !self.can_serve_any(fresh) {
+            return None;
+        }
+        loop {
+            let lane = LANES[self.at];
+            let deficit = &mut self.deficits[self.at];
+            if *deficit > 0 {
+                if self.can_serve(lane, fresh) {
+                    return Some(lane);
+                }
+                // A lane that has nothing to send saves nothing up.
+                self.deficits[self.at] = 0;
+            }
+            self.at = (self.at + 1) % LANES.len();
+            let deficit = &mut self.deficits[self.at];
+            *deficit = (*deficit + QUANTUM).min(QUANTUM);
+        }
+    }
+
+    /// Charges the lane that was served last.
+    pub(crate) const fn charge(&mut self, cost: i32) {
+        self.deficits[self.at] -= cost;
+    }
+
+    pub(crate) const fn disk_went(&mut self) {
+        self.disk += 1;
+    }
+
+    pub(crate) const fn disk_ended(&mut self) {
+        self.disk -= 1;
+    }
+
+    /// A worker op has ended, or was given back; its row is on no list of ours any more.
+    pub(crate) const fn ended(&mut self, kind: Kind) {
+        self.crews[kind as usize].moving = true;
+    }
+
+    /// How many workers there must be able to be: one for each op that may block one.
+    pub(crate) fn workers_wanted(&self) -> u32 {
+        let crews = self.crews.iter().map(|crew| crew.allowance as usize + crew.stuck.len());
+        // Rounded, so that the limit is not changed with every read of a disk.
+        let disk = if self.disk == 0 { 0 } else { self.disk.next_power_of_two() };
+        let wanted = crews.sum::<usize>() + disk + 1;
+        u32::try_from(wanted).unwrap_or(u32::MAX).min(WORKERS_MAX)
+    }
+
+    /// The limit cannot be changed: the credits are made to fit.
+    pub(crate) fn fix(&mut self, workers: u32) {
+        self.fixed = Some(workers);
+        let share = u32::try_from(Kind::COUNT).unwrap_or(u32::MAX);
+        for crew in &mut self.crews {
+            crew.allowance = (workers / share).max(1);
+        }
+    }
+
+    // Ticks.
+
+    /// Whether there is a reason for a tick to come: a credit is out, somebody pauses, or the canary
+    /// is not back.
+    pub(crate) fn needs_ticks(&self) -> bool {
+        let out = |crew: &Crew| !crew.holders.is_empty() || !crew.waiting.is_empty();
+        self.canary != Canary::Home || !self.paused.is_empty() || self.crews.iter().any(out)
+    }
+
+    /// The clock for the next tick is set: who went before this is older than a tick when it comes.
+    pub(crate) const fn begin_ticks(&mut self) {
+        self.tick = self.tick.wrapping_add(1);
+    }
+
+    /// A tick has come. `went` tells when the op of a row went; `mark` is told who is stuck now.
+    pub(crate) fn tick<T: Links>(
+        &mut self,
+        rows: &mut T,
+        went: impl Fn(&mut T, u32) -> u32,
+        mut mark: impl FnMut(&mut T, u32),
+    ) -> Tick {
+        let now = self.tick;
+        if let Some(since) = self.missing {
+            let late = now.wrapping_sub(since) >= SATURATED_TICKS;
+            // More credits would only fill up what does not move.
+            return if late { Tick::Saturated } else { Tick::Went { stuck: 0 } };
+        }
+        let mut found = 0;
+        for crew in &mut self.crews {
+            let moving = std::mem::take(&mut crew.moving);
+            let blocked = !crew.waiting.is_empty() && !crew.has_credit();
+            let before = found;
+            while let Some(index) = crew.holders.front() {
+                if !is_older(went(rows, index), now) {
+                    break;
+                }
+                if self.fixed.is_none() {
+                    crew.holders.remove(rows, index);
+                    crew.stuck.push_back(rows, index);
+                    mark(rows, index);
+                }
+                found += 1;
+                if self.fixed.is_some() {
+                    break;
+                }
+            }
+            if self.fixed.is_some() {
+                continue;
+            }
+            if blocked && found > before && crew.holders.is_empty() && !moving {
+                // All at once, and none moves: these wait for something that more may bring.
+                crew.allowance = crew.allowance.saturating_mul(2).min(WORKERS_MAX);
+            } else if crew.stuck.is_empty() && crew.waiting.is_empty() {
+                crew.allowance = CREDITS;
+            }
+        }
+        if found > 0 {
+            self.canary = Canary::Wanted;
+        }
+        Tick::Went { stuck: if self.fixed.is_some() { 0 } else { found } }
+    }
+
+    /// Ops that may not have got a worker, though they went long enough ago: to be stolen back.
+    pub(crate) fn unproven<T: Links>(
+        &self,
+        rows: &mut T,
+        went: impl Fn(&mut T, u32) -> u32,
+        mut each: impl FnMut(u32),
+    ) {
+        for crew in &self.crews {
+            for queue in [&crew.holders, &crew.stuck] {
+                let mut next = queue.front();
+                while let Some(index) = next {
+                    next = queue.after(rows, index);
+                    if !is_older(went(rows, index), self.proven)
+                        && self.waited_long(went(rows, index))
+                    {
+                        each(index);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ops that have waited for a credit long enough to say that the workers are saturated.
+    pub(crate) fn overdue<T: Links>(
+        &self,
+        rows: &mut T,
+        since: impl Fn(&mut T, u32) -> u32,
+    ) -> Option<u32> {
+        self.crews.iter().find_map(|crew| {
+            // In order of arrival: if the first has not waited long, none has.
+            crew.waiting.front().filter(|&index| self.waited_long(since(rows, index)))
+        })
+    }
+
+    fn waited_long(&self, since: u32) -> bool {
+        self.tick.wrapping_sub(since) >= SATURATED_TICKS
+    }
+
+    // The canary.
+
+    pub(crate) fn wants_canary(&self) -> bool {
+        self.canary == Canary::Wanted
+    }
+
+    pub(crate) fn canary_went(&mut self) {
+        self.canary = Canary::Out(self.tick);
+        self.missing.get_or_insert(self.tick);
+    }
+
+    /// The canary is back; `alive` if it had a worker.
+    pub(crate) fn canary_returned(&mut self, alive: bool) {
+        if let Canary::Out(since) = self.canary {
+            if alive {
+                self.proven = since;
+                self.missing = None;
+                self.canary = Canary::Home;
+            } else {
+                self.canary = Canary::Wanted;
+            }
+        }
+    }
+}
+
+/// More workers than this are not asked for; the system's own limits are far below.
+const WORKERS_MAX: u32 = 1 << 20;
+
+/// Whether `this` tick was before `that`.
+const fn is_older(this: u32, that: u32) -> bool {
+    this != that && that.wrapping_sub(this) < u32::MAX / 2
+}
+
+/// Whether ops of a class take a credit, and of which kind.
+pub(crate) const fn kind_of(class: Class) -> Option<Kind> {
+    match class {
+        Class::Worker(kind) => Some(kind),
+        Class::Control | Class::Pollable => None,
+    }
+}

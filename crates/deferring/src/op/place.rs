@@ -1,0 +1,191 @@
+//! Where an op runs in the kernel, which decides how it is admitted.
+//!
+//! Not: the admission (`inflight/admission.rs`), nor what a descriptor is (`fd/nature.rs`).
+
+use std::os::fd::RawFd;
+
+use super::{Opcode, Sqe};
+use crate::fd::{Lease, Nature};
+
+/// What an op needs in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Class {
+    /// Nothing: it is done or noted when it is submitted (nop, timeout, poll, cancel).
+    Control,
+    /// Nothing but its descriptor's readiness, for which the kernel waits without a thread (pipes,
+    /// sockets, terminals); or a disk's, likewise.
+    Pollable,
+    /// A worker thread of the kernel's, which it may block for as long as it takes.
+    Worker(Kind),
+}
+
+impl Class {
+    pub(crate) const COUNT: usize = 2 + Kind::COUNT;
+    pub(crate) const ALL: [Self; Self::COUNT] = [
+        Self::Control,
+        Self::Pollable,
+        Self::Worker(Kind::Open),
+        Self::Worker(Kind::Path),
+        Self::Worker(Kind::Data),
+        Self::Worker(Kind::Sync),
+    ];
+
+    pub(crate) const fn index(self) -> usize {
+        match self {
+            Self::Control => 0,
+            Self::Pollable => 1,
+            Self::Worker(kind) => 2 + kind as usize,
+        }
+    }
+}
+
+/// Worker ops queue by kind, so that a crowd of one kind delays only itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Opens. One of a FIFO may wait for ever.
+    Open,
+    /// Whatever else walks paths: statx, link, unlink, rename, mkdir.
+    Path,
+    /// Contents of files.
+    Data,
+    /// Waits for a device or a server: fsync, close.
+    Sync,
+}
+
+impl Kind {
+    pub(crate) const COUNT: usize = 4;
+}
+
+/// How an op is to be run. See [`Op::place`](super::Op::place).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub(crate) class: Class,
+    /// It goes to a worker at once (`IOSQE_ASYNC`), since its submission would block.
+    pub(crate) in_worker: bool,
+    /// It is known that it may block for ever, so that its worker is replaced at once.
+    pub(crate) may_block: bool,
+    /// It is a transfer of a disk, which may need a worker now and then.
+    pub(crate) disk: bool,
+    /// Ops of one descriptor and direction, of which one at a time waits in the kernel.
+    pub(crate) turnstile: Option<(RawFd, Direction)>,
+}
+
+/// Which way data goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(hidden)]
+pub enum Direction {
+    In,
+    Out,
+}
+
+/// The longest transfer that is made while it is submitted. A longer one would keep the submitting
+/// thread for more than some 100 us, and goes to a worker.
+const INLINE_MAX: usize = 1 << 20;
+
+impl Place {
+    /// A plain op of a class.
+    #[must_use]
+    pub const fn of(class: Class) -> Self {
+        Self { class, in_worker: false, may_block: false, disk: false, turnstile: None }
+    }
+
+    /// The worker op of a kind.
+    #[must_use]
+    pub const fn worker(kind: Kind) -> Self {
+        Self::of(Class::Worker(kind))
+    }
+
+    /// To a worker at once (`IOSQE_ASYNC`).
+    #[must_use]
+    pub fn in_worker(mut self) -> Self {
+        if !matches!(self.class, Class::Worker(_)) {
+            self.class = Class::Worker(Kind::Data);
+            self.turnstile = None;
+            self.disk = false;
+        }
+        self.in_worker = true;
+        self
+    }
+
+    /// Known to block, maybe for ever: it takes no credit, and a worker more is made possible.
+    #[must_use]
+    pub const fn may_block(mut self) -> Self {
+        self.may_block = true;
+        self
+    }
+
+    /// Where an operation that this crate knows by number only runs, as far as the number tells.
+    #[must_use]
+    pub const fn of_opcode(opcode: Opcode) -> Self {
+        Self::of(match opcode.0 {
+            // nop, poll, timeouts, cancel, files and buffers registered, messages to rings.
+            0 | 6 | 7 | 11 | 12 | 14 | 15 | 20 | 31 | 32 | 40 | 54 => Class::Control,
+            // sendmsg to connect; send, recv; epoll_ctl; socket, uring_cmd, zero-copy sends;
+            // multishot read, waitid, futex; bind, listen, zero-copy receive, epoll_wait.
+            9 | 10 | 13 | 16 | 26 | 27 | 29 | 45..=53 | 56..=59 => Class::Pollable,
+            18 | 28 => Class::Worker(Kind::Open),
+            // fsync, sync_file_range, close, shutdown.
+            3 | 8 | 19 | 34 => Class::Worker(Kind::Sync),
+            // reads and writes, fixed or not; fallocate, fadvise, madvise, splice, tee, ftruncate.
+            1 | 2 | 4 | 5 | 17 | 22..=25 | 30 | 33 | 55 | 60 | 61 => Class::Worker(Kind::Data),
+            _ => Class::Worker(Kind::Path),
+        })
+    }
+
+    /// A read or write of so many bytes.
+    pub(crate) fn transfer(fd: &Lease, len: usize, direction: Direction) -> Self {
+        let data = Self::worker(Kind::Data);
+        match fd.nature() {
+            Nature::Stream => {
+                Self { turnstile: Some((fd.raw(), direction)), ..Self::of(Class::Pollable) }
+            }
+            Nature::Disk if len > INLINE_MAX => Self { in_worker: true, ..data },
+            // A buffered write takes locks that no kernel can wait for without a thread.
+            Nature::Disk if direction == Direction::Out && !fd.is_direct() => data,
+            Nature::Disk => Self { disk: true, ..Self::of(Class::Pollable) },
+            Nature::Local => Self { in_worker: len > INLINE_MAX, ..data },
+            Nature::Remote => Self { in_worker: true, ..data },
+        }
+    }
+
+    /// A wait for readiness. A file server is asked for it while it is submitted.
+    pub(crate) fn poll(fd: &Lease) -> Self {
+        match fd.nature() {
+            Nature::Remote => Self { in_worker: true, ..Self::worker(Kind::Data) },
+            Nature::Stream | Nature::Disk | Nature::Local => Self::of(Class::Control),
+        }
+    }
+
+    /// What a batch is charged for an op: the bytes that are copied while it is submitted count.
+    pub(crate) fn cost(sqe: &Sqe) -> i32 {
+        const UNIT: u32 = 64 << 10;
+        const COST_MAX: u32 = 64;
+        let is_transfer = matches!(sqe.opcode, Opcode::READ | Opcode::WRITE);
+        let units = if is_transfer { (sqe.len / UNIT).min(COST_MAX) } else { 0 };
+        1 + i32::try_from(units).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_operation_is_taken_for_one_that_needs_a_worker() {
+        assert_eq!(Place::of_opcode(Opcode(200)).class, Class::Worker(Kind::Path));
+        assert_eq!(Place::of_opcode(Opcode::TIMEOUT).class, Class::Control);
+        assert_eq!(Place::of_opcode(Opcode::OPENAT2).class, Class::Worker(Kind::Open));
+        assert_eq!(Place::of_opcode(Opcode::FTRUNCATE).class, Class::Worker(Kind::Data));
+    }
+
+    #[test]
+    fn long_transfers_cost_more_and_never_without_bound() {
+        let read = |len| Sqe { opcode: Opcode::READ, len, ..Sqe::EMPTY };
+        assert_eq!(Place::cost(&read(4096)), 1);
+        assert_eq!(Place::cost(&read(1 << 20)), 17);
+        assert_eq!(Place::cost(&read(u32::MAX)), 65);
+        assert_eq!(Place::cost(&Sqe { len: 1 << 20, ..Sqe::EMPTY }), 1);
+    }
+}

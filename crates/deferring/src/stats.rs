@@ -1,0 +1,200 @@
+//! What a ring has done, and is doing: counters that can be read without a lock.
+//!
+//! Written by whoever holds the ring's lock, read by anybody. Not: what they count.
+
+use crate::op::Class;
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
+
+/// What a ring has done so far, and what is out. A snapshot: each number is right by itself, as of the
+/// last turn of the ring; together they may be of slightly different moments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// SQEs given to the kernel: ops, cancels, and the ring's own requests.
+    pub sqes: u64,
+    /// `io_uring_enter` calls.
+    pub enters: u64,
+    /// Ops that ended.
+    pub ended: u64,
+    /// Ops that wait in the ring, wherever.
+    pub queued: usize,
+    /// Cancels that wait or that the kernel has not answered.
+    pub cancels: usize,
+    /// Ops that were found to hold a worker for longer than a tick; each was replaced.
+    pub stuck: u64,
+    /// How many workers the kernel may make for the submitting threads, at least.
+    pub workers: u32,
+    /// How often that number was raised.
+    pub workers_raised: u64,
+    /// How often completions did not fit into their queue and were fetched from the kernel's list.
+    pub overflows: u64,
+    /// Ops that the kernel gave back undone, unasked, and that were sent again.
+    pub resubmits: u64,
+    /// Cancels that were given to the kernel.
+    pub cancels_sent: u64,
+    /// Cancels that came after their op had ended.
+    pub cancels_late: u64,
+    /// Ops that were given up at their deadline.
+    pub timed_out: u64,
+    /// How often ops had to be refused since the system gave no more workers.
+    pub saturated: u64,
+    /// Ops whose memory stays with the kernel for ever.
+    pub leaked: u64,
+    /// The kernel refuses the ring's system calls for good.
+    pub poisoned: bool,
+    classes: [ClassStats; Class::COUNT],
+}
+
+/// What is out of one class of ops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ClassStats {
+    /// Ops that wait for a credit. (Ops that wait for the next submit are of no class yet.)
+    pub queued: usize,
+    /// Ops that the kernel has.
+    pub in_flight: usize,
+    /// Those of them that are stuck.
+    pub stuck: usize,
+    /// How many that are not stuck may be in flight at once; `None` if there is no limit.
+    pub credits: Option<usize>,
+}
+
+impl Stats {
+    /// What is out of one class.
+    #[must_use]
+    pub fn class(&self, class: Class) -> ClassStats {
+        self.classes[class.index()]
+    }
+
+    /// How many SQEs each `io_uring_enter` carried, on average. Waits without any count, too.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)] // A mean of counters.
+    pub fn sqes_per_enter(&self) -> f64 {
+        if self.enters == 0 { 0.0 } else { self.sqes as f64 / self.enters as f64 }
+    }
+}
+
+/// A number that only the holder of the ring's lock changes.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Not an atomic addition: nobody else writes.
+    pub(crate) fn add(&self, n: u64) {
+        self.set(self.get() + n);
+    }
+
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn size(&self) -> usize {
+        usize::try_from(self.get()).unwrap_or(usize::MAX)
+    }
+}
+
+/// The counters of one ring.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) sqes: Counter,
+    pub(crate) ended: Counter,
+    pub(crate) stuck: Counter,
+    pub(crate) workers: Counter,
+    pub(crate) workers_raised: Counter,
+    pub(crate) resubmits: Counter,
+    pub(crate) cancels_sent: Counter,
+    pub(crate) cancels_late: Counter,
+    pub(crate) timed_out: Counter,
+    pub(crate) saturated: Counter,
+    /// Not under the lock.
+    pub(crate) overflows: AtomicU64,
+    pub(crate) poisoned: AtomicBool,
+    /// New ops, and others that wait.
+    fresh: Counter,
+    behind: Counter,
+    cancels: Counter,
+    leaked: Counter,
+    classes: [ClassCounters; Class::COUNT],
+}
+
+#[derive(Debug, Default)]
+struct ClassCounters {
+    queued: Counter,
+    in_flight: Counter,
+    stuck: Counter,
+    credits: Counter,
+}
+
+const NO_LIMIT: u64 = u64::MAX;
+
+impl Counters {
+    /// So many ops have not been looked at.
+    pub(crate) fn queued(&self, fresh: usize) {
+        self.fresh.set(fresh as u64);
+    }
+
+    pub(crate) fn publish(&self, queued: usize, cancels: usize, leaked: usize) {
+        self.behind.set((queued as u64).saturating_sub(self.fresh.get()));
+        self.cancels.set(cancels as u64);
+        self.leaked.set(leaked as u64);
+    }
+
+    pub(crate) fn publish_class(&self, class: Class, stats: ClassStats) {
+        let counters = &self.classes[class.index()];
+        counters.queued.set(stats.queued as u64);
+        counters.in_flight.set(stats.in_flight as u64);
+        counters.stuck.set(stats.stuck as u64);
+        counters.credits.set(stats.credits.map_or(NO_LIMIT, |credits| credits as u64));
+    }
+
+    pub(crate) fn snapshot(&self, enters: u64) -> Stats {
+        let class = |counters: &ClassCounters| ClassStats {
+            queued: counters.queued.size(),
+            in_flight: counters.in_flight.size(),
+            stuck: counters.stuck.size(),
+            credits: (counters.credits.get() != NO_LIMIT).then(|| counters.credits.size()),
+        };
+        Stats {
+            sqes: self.sqes.get(),
+            enters,
+            ended: self.ended.get(),
+            queued: self.fresh.size() + self.behind.size(),
+            cancels: self.cancels.size(),
+            stuck: self.stuck.get(),
+            workers: u32::try_from(self.workers.get()).unwrap_or(u32::MAX),
+            workers_raised: self.workers_raised.get(),
+            overflows: self.overflows.load(Ordering::Relaxed),
+            resubmits: self.resubmits.get(),
+            cancels_sent: self.cancels_sent.get(),
+            cancels_late: self.cancels_late.get(),
+            timed_out: self.timed_out.get(),
+            saturated: self.saturated.get(),
+            leaked: self.leaked.get(),
+            poisoned: self.poisoned.load(Ordering::Relaxed),
+            classes: self.classes.each_ref().map(class),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_says_what_was_published() {
+        let counters = Counters::default();
+        counters.queued(3);
+        counters.publish(5, 1, 2);
+        let class = ClassStats { queued: 2, in_flight: 7, stuck: 1, credits: Some(32) };
+        counters.publish_class(Class::Worker(crate::op::Kind::Path), class);
+        counters.sqes.add(10);
+        let stats = counters.snapshot(4);
+        assert_eq!((stats.queued, stats.cancels, stats.leaked), (5, 1, 2));
+        assert_eq!(stats.class(Class::Worker(crate::op::Kind::Path)), class);
+        assert!((stats.sqes_per_enter() - 2.5).abs() < f64::EPSILON);
+    }
+}

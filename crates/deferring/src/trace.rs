@@ -1,0 +1,161 @@
+//! What a ring tells to [`tracing`](https://docs.rs/tracing), if the feature `tracing` is on.
+//!
+//! A span for each op, at trace level, and an event for whatever is out of the ordinary. A subscriber
+//! is the user's code, so that all is collected under the lock and told after it (P11). Without the
+//! feature nothing of this is there. Not: numbers (`stats.rs`).
+
+use crate::op::Opcode;
+
+/// Something worth telling.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "tracing"), allow(dead_code))] // Nobody to tell.
+pub(crate) enum Note {
+    /// Ops that hold a worker for longer than a tick.
+    Stuck { ops: usize },
+    /// The limit on workers is now this.
+    Workers { limit: u32 },
+    /// The limit cannot be changed.
+    WorkersFixed { limit: u32, errno: i32 },
+    /// Completions did not fit into their queue.
+    Overflow,
+    /// An op goes again.
+    Resubmit { opcode: Opcode, result: i32, tries: u8 },
+    /// The system gives no more workers.
+    Saturated { failed: usize, stolen: usize },
+    /// Ops are given up for good.
+    Leak { ops: usize },
+    /// The kernel refuses the ring.
+    Poisoned { errno: i32 },
+}
+
+#[cfg(not(feature = "tracing"))]
+mod off {
+    use super::{Note, Opcode};
+
+    #[derive(Default)]
+    pub(crate) struct Notes;
+
+    #[allow(clippy::unused_self)] // The same as with the feature.
+    impl Notes {
+        pub(crate) const fn push(&mut self, _: Note) {}
+        pub(crate) const fn tell(&mut self) {}
+    }
+
+    #[derive(Clone, Copy)]
+    pub(crate) struct Span;
+
+    impl Span {
+        pub(crate) const fn of_op(_: Opcode) -> Self {
+            Self
+        }
+    }
+
+    pub(crate) struct Spans;
+
+    #[allow(clippy::unused_self)] // The same as with the feature.
+    impl Spans {
+        pub(crate) const fn new() -> Self {
+            Self
+        }
+
+        pub(crate) const fn begin(&mut self, _: u32, _: Span) {}
+
+        pub(crate) const fn end(&mut self, _: u32, _: i32, _: &mut Notes) {}
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+pub(crate) use off::{Notes, Span, Spans};
+
+#[cfg(feature = "tracing")]
+mod on {
+    use tracing::field;
+
+    use super::{Note, Opcode};
+
+    /// What is to be told once nothing is locked.
+    #[derive(Default)]
+    pub(crate) struct Notes {
+        notes: Vec<Note>,
+        ended: Vec<(tracing::Span, i32)>,
+    }
+
+    impl Notes {
+        pub(crate) fn push(&mut self, note: Note) {
+            self.notes.push(note);
+        }
+
+        pub(crate) fn tell(&mut self) {
+            for (span, result) in self.ended.drain(..) {
+                span.record("result", result);
+            }
+            self.notes.drain(..).for_each(tell);
+        }
+    }
+
+    fn tell(note: Note) {
+        match note {
+            Note::Stuck { ops } => tracing::debug!(ops, "stuck: their workers are replaced"),
+            Note::Workers { limit } => tracing::debug!(limit, "the limit on workers was changed"),
+            Note::WorkersFixed { limit, errno } => {
+                tracing::warn!(limit, errno, "the limit on workers cannot be changed");
+            }
+            Note::Overflow => tracing::debug!("completions overflowed, and were fetched"),
+            Note::Resubmit { opcode, result, tries } => {
+                tracing::debug!(?opcode, result, tries, "given back undone: sent again");
+            }
+            Note::Saturated { failed, stolen } => {
+                tracing::warn!(failed, stolen, "saturated: the system gives no more workers");
+            }
+            Note::Leak { ops } => {
+                tracing::error!(ops, "leaked: the kernel does not let go of them")
+            }
+            Note::Poisoned { errno } => {
+                tracing::error!(errno, "poisoned: the kernel refuses the ring for good");
+            }
+        }
+    }
+
+    /// The span of one op, made before anything is locked.
+    pub(crate) struct Span(tracing::Span);
+
+    impl Span {
+        pub(crate) fn of_op(opcode: Opcode) -> Self {
+            Self(tracing::trace_span!("op", ?opcode, result = field::Empty))
+        }
+    }
+
+    /// The spans of ops that are out, by row.
+    pub(crate) struct Spans {
+        spans: Vec<tracing::Span>,
+    }
+
+    impl Spans {
+        pub(crate) const fn new() -> Self {
+            Self { spans: Vec::new() }
+        }
+
+        pub(crate) fn begin(&mut self, index: u32, Span(span): Span) {
+            if span.is_disabled() {
+                return;
+            }
+            let index = index as usize;
+            if self.spans.len() <= index {
+                self.spans.resize_with(index + 1, tracing::Span::none);
+            }
+            self.spans[index] = span;
+        }
+
+        pub(crate) fn end(&mut self, index: u32, result: i32, notes: &mut Notes) {
+            if let Some(span) = self.spans.get_mut(index as usize) {
+                let span = std::mem::replace(span, tracing::Span::none());
+                if !span.is_disabled() {
+                    notes.ended.push((span, result));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(feature = "tracing")]
+pub(crate) use on::{Notes, Span, Spans};

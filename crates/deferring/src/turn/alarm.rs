@@ -1,0 +1,164 @@
+//! The ring's own requests: the alarm for whatever must happen by itself, and the canary.
+//!
+//! One timeout in the kernel, for the earliest of: the next tick of admission, the first deadline of an
+//! op, the end of a shutdown. Nobody else needs a clock, a thread or a timer. Not: what happens then
+//! (`inflight/`, `end.rs`).
+
+use std::time::{Duration, Instant};
+
+use super::Core;
+use crate::buf::address;
+use crate::inflight::{After, Own, Token};
+use crate::op::{KernelTimespec, Opcode, Sqe};
+use crate::time::Clock;
+
+/// When what is due, by `CLOCK_MONOTONIC`.
+pub(super) struct Alarm {
+    tick: Duration,
+    tick_at: Option<Duration>,
+    pub(super) give_up_at: Option<Duration>,
+    /// What the timeout in the kernel is set to.
+    armed: Option<Duration>,
+    /// A change of it is out.
+    rewinding: bool,
+    /// What the kernel is told, used in turn: an SQPOLL thread reads it when it comes to it. On the
+    /// heap, as the ring moves.
+    times: Box<[KernelTimespec; TIMES]>,
+    next_time: usize,
+}
+
+const TIMES: usize = 8;
+
+const TIMEOUT_ABSOLUTE: u32 = 1 << 0;
+const TIMEOUT_UPDATE: u32 = 1 << 1;
+const IN_WORKER: u8 = 1 << 4;
+
+impl Alarm {
+    pub(super) fn new(tick: Duration) -> Self {
+        Self {
+            tick,
+            tick_at: None,
+            give_up_at: None,
+            armed: None,
+            rewinding: false,
+            times: Box::new([KernelTimespec::from(Duration::ZERO); TIMES]),
+            next_time: 0,
+        }
+    }
+
+    /// The kernel has answered one of the alarm's requests. True if time is up.
+    pub(super) const fn answered(&mut self, own: Own) -> bool {
+        match own {
+            Own::Alarm => self.armed = None,
+            Own::Rewind => self.rewinding = false,
+            Own::Bell | Own::Canary => {}
+        }
+        matches!(own, Own::Alarm)
+    }
+
+    fn time(&mut self, at: Duration) -> u64 {
+        self.next_time = (self.next_time + 1) % TIMES;
+        let time = &raw mut self.times[self.next_time];
+        // Through the pointer that the kernel gets, so that the write is no claim on what else is
+        // in the box.
+        self.times[self.next_time] = at.into();
+        address(time.cast_const())
+    }
+}
+
+impl Core {
+    fn due(&self) -> Option<Duration> {
+        let Alarm { tick_at, give_up_at, .. } = self.alarm;
+        [tick_at, give_up_at, self.inflight.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// Whether the ring has something to ask for itself.
+    pub(super) fn has_own_to_send(&self) -> bool {
+        self.inflight.wants_canary()
+            || self.alarm.tick_at.is_none() && self.inflight.needs_ticks()
+            || self.must_wind()
+    }
+
+    /// Whether the alarm in the kernel would come too late.
+    fn must_wind(&self) -> bool {
+        let Some(due) = self.due() else { return false };
+        self.alarm.armed.map_or(true, |armed| due < armed && !self.alarm.rewinding)
+    }
+
+    /// Writes the ring's own requests, as far as there is room. Returns how many.
+    pub(super) fn push_own(&mut self) -> u32 {
+        if self.alarm.tick_at.is_none() && self.inflight.needs_ticks() {
+            self.inflight.begin_ticks();
+            self.alarm.tick_at = Some(Clock::Monotonic.now() + self.alarm.tick);
+        }
+        let mut pushed = 0;
+        if self.inflight.wants_canary() && self.push(canary()) {
+            self.inflight.canary_went();
+            pushed += 1;
+        }
+        if self.must_wind() && self.sq.room() > 0 {
+            let due = self.due().expect("something is due");
+            let wound = self.wind(due);
+            pushed += u32::from(self.push(wound));
+        }
+        pushed
+    }
+
+    fn wind(&mut self, due: Duration) -> Sqe {
+        let time = self.alarm.time(due);
+        let rewind = self.alarm.armed.replace(due).is_some();
+        if !rewind {
+            return Sqe {
+                opcode: Opcode::TIMEOUT,
+                addr: time,
+                len: 1,
+                op_flags: TIMEOUT_ABSOLUTE,
+                user_data: Token::own(Own::Alarm).user_data(),
+                ..Sqe::EMPTY
+            };
+        }
+        self.alarm.rewinding = true;
+        Sqe {
+            opcode: Opcode::TIMEOUT_REMOVE,
+            addr: Token::own(Own::Alarm).user_data(),
+            off: time,
+            op_flags: TIMEOUT_UPDATE | TIMEOUT_ABSOLUTE,
+            user_data: Token::own(Own::Rewind).user_data(),
+            ..Sqe::EMPTY
+        }
+    }
+
+    fn push(&mut self, own: Sqe) -> bool {
+        self.sq.push(|sqe| {
+            *sqe = own;
+            true
+        })
+    }
+
+    /// Does what is due. True if the ring is to be given up.
+    pub(super) fn strike(&mut self, after: &mut After) -> bool {
+        let now = Clock::Monotonic.now();
+        self.inflight.expire(now, after);
+        if self.alarm.tick_at.is_some_and(|at| at <= now) {
+            self.alarm.tick_at = None;
+            self.inflight.tick(after);
+        }
+        self.alarm.give_up_at.take_if(|at| *at <= now).is_some()
+    }
+}
+
+/// An op that does nothing, in a worker.
+fn canary() -> Sqe {
+    Sqe {
+        opcode: Opcode::NOP,
+        flags: IN_WORKER,
+        user_data: Token::own(Own::Canary).user_data(),
+        ..Sqe::EMPTY
+    }
+}
+
+/// A point of time by `CLOCK_MONOTONIC`. What lies in the past is now.
+pub(super) fn monotonic(at: Instant) -> Duration {
+    let left = at.saturating_duration_since(Instant::now());
+    Clock::Monotonic.now().saturating_add(left)
+}
