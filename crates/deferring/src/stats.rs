@@ -10,8 +10,11 @@ use crate::sync::{AtomicBool, AtomicU64, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Stats {
-    /// SQEs given to the kernel: ops, cancels, and the ring's own requests.
+    /// SQEs given to the kernel: ops, and cancels.
     pub sqes: u64,
+    /// SQEs of the ring's own: timeouts, at most one for each tick and deadline, and tests of
+    /// whether there are workers.
+    pub own_sqes: u64,
     /// `io_uring_enter` calls.
     pub enters: u64,
     /// Ops that ended.
@@ -101,6 +104,7 @@ impl Counter {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) sqes: Counter,
+    pub(crate) own_sqes: Counter,
     pub(crate) ended: Counter,
     pub(crate) stuck: Counter,
     pub(crate) workers: Counter,
@@ -160,6 +164,7 @@ impl Counters {
         };
         Stats {
             sqes: self.sqes.get(),
+            own_sqes: self.own_sqes.get(),
             enters,
             ended: self.ended.get(),
             queued: self.fresh.size() + self.behind.size(),

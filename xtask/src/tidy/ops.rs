@@ -16,7 +16,9 @@ const NOT_OPS: &[(&str, &str)] = &[
     ("mod.rs", "the trait, and the list of ops"),
     ("sqe.rs", "the question as the kernel reads it"),
     ("path.rs", "paths as several ops lend them to the kernel"),
+    ("place.rs", "where ops run in the kernel"),
     ("target.rs", "another op, as ops that change or end it name it"),
+    ("with.rs", "an op with wishes, which is any op"),
 ];
 
 pub(super) fn each_is_tested_and_documented(tree: &Tree) -> Vec<Offence> {

@@ -12,6 +12,8 @@ use rustix::fs::{FileType, OFlags};
 pub(crate) enum Nature {
     /// A pipe, socket, terminal, eventfd: the kernel waits for it without a thread.
     Stream,
+    /// A device that never makes anybody wait, such as `/dev/zero`.
+    Ready,
     /// A file on a disk, or a disk: reads wait for it without a thread.
     Disk,
     /// A file of a file system in memory, or of one on top of another: needs a thread.
@@ -56,6 +58,9 @@ const LOCALS: [u32; 25] = [
     0x5345_434d,
 ];
 
+/// The major number of `/dev/null`, `/dev/zero`, `/dev/full`, `/dev/random`, `/dev/urandom`.
+const MEMORY: u32 = 1;
+
 impl Nature {
     /// Asks the kernel: one system call, two for files.
     pub(super) fn of(fd: impl AsFd) -> Self {
@@ -65,6 +70,7 @@ impl Nature {
             FileType::RegularFile | FileType::Directory | FileType::Symlink => {
                 rustix::fs::fstatfs(fd).map_or(Self::Remote, |fs| Self::of_file_system(fs.f_type))
             }
+            FileType::CharacterDevice if rustix::fs::major(stat.st_rdev) == MEMORY => Self::Ready,
             // An eventfd and its like have no type at all.
             FileType::Fifo | FileType::Socket | FileType::CharacterDevice | FileType::Unknown => {
                 Self::Stream
@@ -91,6 +97,7 @@ impl Nature {
             Self::Disk => 2,
             Self::Local => 3,
             Self::Remote => 4,
+            Self::Ready => 5,
         }
     }
 
@@ -100,6 +107,7 @@ impl Nature {
             2 => Some(Self::Disk),
             3 => Some(Self::Local),
             4 => Some(Self::Remote),
+            5 => Some(Self::Ready),
             _ => None,
         }
     }
@@ -120,7 +128,7 @@ mod tests {
     fn what_is_behind_a_descriptor_is_told_apart() {
         let (pipe, _writer) = rustix::pipe::pipe().unwrap();
         assert_eq!(Nature::of(pipe), Nature::Stream);
-        assert_eq!(Nature::of(File::open("/dev/null").unwrap()), Nature::Stream);
+        assert_eq!(Nature::of(File::open("/dev/null").unwrap()), Nature::Ready);
         let flags = rustix::event::EventfdFlags::CLOEXEC;
         assert_eq!(Nature::of(rustix::event::eventfd(0, flags).unwrap()), Nature::Stream);
         assert_eq!(Nature::of(File::open("/proc/self/comm").unwrap()), Nature::Local);
@@ -131,8 +139,8 @@ mod tests {
 
     #[test]
     fn a_nature_survives_as_a_byte() {
-        for nature in [Nature::Stream, Nature::Disk, Nature::Local, Nature::Remote] {
-            assert_eq!(Nature::from_byte(nature.to_byte()), Some(nature));
+        for byte in 1..=5 {
+            assert_eq!(Nature::from_byte(byte).map(Nature::to_byte), Some(byte));
         }
         assert_eq!(Nature::from_byte(0), None);
     }

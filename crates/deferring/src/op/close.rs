@@ -58,7 +58,9 @@ unsafe impl Op for Close {
             What::Raw(_) => None,
         };
         match nature {
-            Some(Nature::Stream | Nature::Disk | Nature::Local) => Place::of(Class::Control),
+            Some(Nature::Stream | Nature::Ready | Nature::Disk | Nature::Local) => {
+                Place::of(Class::Control)
+            }
             // A file server is told, and may not answer.
             Some(Nature::Remote) | None => Place::worker(Kind::Sync),
         }

@@ -66,7 +66,7 @@ pub use timeout::Timeout;
 pub use timeout_remove::TimeoutRemove;
 pub use timeout_update::TimeoutUpdate;
 pub use unlinkat::Unlinkat;
-pub use with::With;
+pub use with::{Until, With};
 pub use write::Write;
 pub use writev::Writev;
 
@@ -125,7 +125,7 @@ pub unsafe trait Op: Send + Sized + 'static {
 
     /// When the op is to be given up. See [`deadline`](Op::deadline).
     #[doc(hidden)]
-    fn until(&self) -> Option<Instant> {
+    fn until(&self) -> Option<Until> {
         None
     }
 
@@ -169,7 +169,7 @@ pub unsafe trait Op: Send + Sized + 'static {
         With::new(self).may_block()
     }
 
-    /// Gives it up when it has not ended after this time, counted from now. See
+    /// Gives it up when it has not ended after this time, counted from when it is queued. See
     /// [`Handle::timeout`](crate::Handle::timeout).
     fn timeout(self, time: Duration) -> With<Self> {
         With::new(self).timeout(time)

@@ -141,6 +141,7 @@ impl Place {
             Nature::Stream => {
                 Self { turnstile: Some((fd.raw(), direction)), ..Self::of(Class::Pollable) }
             }
+            Nature::Ready => Self { in_worker: len > INLINE_MAX, ..Self::of(Class::Pollable) },
             Nature::Disk if len > INLINE_MAX => Self { in_worker: true, ..data },
             // A buffered write takes locks that no kernel can wait for without a thread.
             Nature::Disk if direction == Direction::Out && !fd.is_direct() => data,
@@ -154,7 +155,9 @@ impl Place {
     pub(crate) fn poll(fd: &Lease) -> Self {
         match fd.nature() {
             Nature::Remote => Self { in_worker: true, ..Self::worker(Kind::Data) },
-            Nature::Stream | Nature::Disk | Nature::Local => Self::of(Class::Control),
+            Nature::Stream | Nature::Ready | Nature::Disk | Nature::Local => {
+                Self::of(Class::Control)
+            }
         }
     }
 

@@ -16,12 +16,21 @@ pub struct With<T> {
     op: T,
     in_worker: bool,
     may_block: bool,
-    deadline: Option<Instant>,
+    until: Option<Until>,
+}
+
+/// When an op is to be given up.
+#[derive(Clone, Copy, Debug)]
+#[doc(hidden)]
+pub enum Until {
+    /// A while after it was queued.
+    After(Duration),
+    At(Instant),
 }
 
 impl<T: Op> With<T> {
     pub(super) const fn new(op: T) -> Self {
-        Self { op, in_worker: false, may_block: false, deadline: None }
+        Self { op, in_worker: false, may_block: false, until: None }
     }
 
     /// As [`Op::in_worker`].
@@ -40,15 +49,15 @@ impl<T: Op> With<T> {
 
     /// As [`Op::timeout`].
     #[must_use]
-    pub fn timeout(mut self, time: Duration) -> Self {
-        self.deadline = Instant::now().checked_add(time);
+    pub const fn timeout(mut self, time: Duration) -> Self {
+        self.until = Some(Until::After(time));
         self
     }
 
     /// As [`Op::deadline`].
     #[must_use]
     pub const fn deadline(mut self, at: Instant) -> Self {
-        self.deadline = Some(at);
+        self.until = Some(Until::At(at));
         self
     }
 }
@@ -73,8 +82,8 @@ unsafe impl<T: Op> Op for With<T> {
         self.op.uses(fd)
     }
 
-    fn until(&self) -> Option<Instant> {
-        self.deadline.or_else(|| self.op.until())
+    fn until(&self) -> Option<Until> {
+        self.until.or_else(|| self.op.until())
     }
 
     fn encode(&mut self, sqe: &mut Sqe) {

@@ -82,7 +82,7 @@ impl Core {
     /// Whether the alarm in the kernel would come too late.
     fn must_wind(&self) -> bool {
         let Some(due) = self.due() else { return false };
-        self.alarm.armed.map_or(true, |armed| due < armed && !self.alarm.rewinding)
+        self.alarm.armed.is_none_or(|armed| due < armed && !self.alarm.rewinding)
     }
 
     /// Writes the ring's own requests, as far as there is room. Returns how many.

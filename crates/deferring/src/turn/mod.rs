@@ -25,9 +25,10 @@ use crate::config::Builder;
 use crate::driver::Seat;
 use crate::error;
 use crate::inflight::{After, Inflight, Pending, Token};
-use crate::op::{Op, Opcode};
+use crate::op::{Op, Opcode, Until};
 use crate::stats::{Counters, Stats};
 use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::time::Clock;
 use crate::trace::Span;
 use alarm::Alarm;
 use workers::Workers;
@@ -159,7 +160,11 @@ impl Shared {
             return Err((op, error));
         }
         // May ask the kernel what is behind a descriptor.
-        let (place, until) = (op.place(), op.until());
+        let place = op.place();
+        let until = op.until().map(|until| match until {
+            Until::After(time) => Clock::Monotonic.now().saturating_add(time),
+            Until::At(at) => alarm::monotonic(at),
+        });
         let span = Span::of_op(T::CODE);
         let mut core = self.lock();
         if let Some(refusal) = core.refusal {
@@ -169,7 +174,7 @@ impl Shared {
         let token = core.inflight.insert(op, &place);
         core.inflight.spans().begin(token.index(), span);
         if let Some(until) = until {
-            core.inflight.set_deadline(token, alarm::monotonic(until));
+            core.inflight.set_deadline(token, until);
         }
         drop(core);
         self.seat.call_sleeper();

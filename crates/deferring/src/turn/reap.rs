@@ -11,7 +11,7 @@ use super::{Core, Shared};
 use crate::inflight::{After, Completed, Inflight, Own, Pending, Token};
 use crate::notify::Calls;
 use crate::sync::Ordering;
-use crate::trace::{Note, Notes};
+use crate::trace::Note;
 
 /// How many CQEs are reaped between two unlocks.
 const REAP_BATCH: usize = 64;
@@ -178,9 +178,7 @@ impl Shared {
     fn flush(&self) -> Result<(), Errno> {
         if self.kernel.overflowed() {
             self.counters.overflows.fetch_add(1, Ordering::Relaxed);
-            let mut notes = Notes::default();
-            notes.push(Note::Overflow);
-            notes.tell();
+            Note::Overflow.tell();
         }
         self.kernel.flush()
     }

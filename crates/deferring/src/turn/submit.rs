@@ -16,7 +16,7 @@ use crate::error;
 use crate::inflight::{Own, Pending, Token};
 use crate::notify::Calls;
 use crate::op::{Opcode, Sqe, poll32};
-use crate::trace::{Note, Notes};
+use crate::trace::Note;
 
 /// What was written into the SQ.
 #[derive(Clone, Copy)]
@@ -43,7 +43,8 @@ impl Core {
             ops += 1;
         }
         let own = self.push_own();
-        self.counters.sqes.add(u64::from(ops + own));
+        self.counters.sqes.add(ops.into());
+        self.counters.own_sqes.add(own.into());
         let wanted = self.inflight.workers_wanted();
         if workers.want(wanted) {
             self.counters.workers.set(wanted.into());
@@ -107,13 +108,16 @@ impl Shared {
 
     /// Sets the limit on the kernel's workers, if it is not what it should be.
     fn raise_workers(&self) {
-        if let Err(errno) = self.workers.apply(&self.kernel) {
-            let limit = default_limit(self.params().sq_entries);
-            self.lock().inflight.fix_workers(limit);
-            let mut notes = Notes::default();
-            notes.push(Note::WorkersFixed { limit, errno: errno.raw_os_error() });
-            notes.tell();
-        }
+        let note = match self.workers.apply(&self.kernel) {
+            Ok(None) => return,
+            Ok(Some(limit)) => Note::Workers { limit },
+            Err(errno) => {
+                let limit = default_limit(self.params().sq_entries);
+                self.lock().inflight.fix_workers(limit);
+                Note::WorkersFixed { limit, errno: errno.raw_os_error() }
+            }
+        };
+        note.tell();
     }
 
     /// Sends what waits, of what nobody has asked to be sent before no more than `fresh`.

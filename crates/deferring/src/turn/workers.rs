@@ -42,29 +42,30 @@ impl Workers {
         raised
     }
 
-    /// Before a submit: sets the limit of whoever runs what is submitted.
+    /// Before a submit: sets the limit of whoever runs what is submitted. The new limit, if it was
+    /// changed.
     ///
     /// # Errors
     /// If it cannot be set, the first time only.
-    pub(super) fn apply(&self, kernel: &Kernel) -> Result<(), Errno> {
+    pub(super) fn apply(&self, kernel: &Kernel) -> Result<Option<u32>, Errno> {
         let total = TOTAL.load(Ordering::Relaxed);
         let sqpoll = kernel.params().sqpoll;
         let applied =
             if sqpoll { self.applied.load(Ordering::Relaxed) } else { APPLIED.with(Cell::get) };
         if applied == total || self.fixed.load(Ordering::Relaxed) {
-            return Ok(());
+            return Ok(None);
         }
         match kernel.limit_workers(total) {
             Ok(()) if sqpoll => self.applied.store(total, Ordering::Relaxed),
             Ok(()) => APPLIED.with(|applied| applied.set(total)),
             // The wrong thread: it cannot submit either.
-            Err(Errno::EXIST | Errno::BADFD) => {}
+            Err(Errno::EXIST | Errno::BADFD) => return Ok(None),
             Err(errno) => {
                 self.fixed.store(true, Ordering::Relaxed);
                 return Err(errno);
             }
         }
-        Ok(())
+        Ok(Some(total))
     }
 }
 

@@ -4,12 +4,15 @@
 //! A kernel that does not let go is played by a seccomp filter on the dropping thread.
 
 use std::future::Future as _;
+use std::io;
 use std::io::Write as _;
 use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use deferring::{BufResult, CancelOutcome, Handle, PollFlags, Ring, RingError, leaked_ops};
+use deferring::{
+    BufResult, CancelOutcome, Handle, PollFlags, Ring, RingError, block_on, leaked_ops,
+};
 
 use crate::support::{
     Count, Graveyard, OpenInWorker, Refusal, Told, bounded, drain, errno, in_a_process_of_its_own,
@@ -133,13 +136,12 @@ fn c47_the_end_waits_until_the_deadline_and_then_leaks_and_counts() {
         let time = Duration::from_millis(50);
         let ring = Ring::builder().drain_timeout(time).build().unwrap();
         let graveyard = Graveyard::default();
-        let (reader, _writer) = pipe();
-        let kept = ring.read(&reader, graveyard.buffer(), 0);
-        let dropped = ring.read(&reader, graveyard.buffer(), 0);
-        let detached = ring.read(&reader, graveyard.buffer(), 0);
+        let pipes = [pipe(), pipe(), pipe()];
+        let [kept, dropped, detached] =
+            pipes.each_ref().map(|(reader, _)| ring.read(reader, graveyard.buffer(), 0));
         let finished = ring.nop();
         ring.submit().unwrap();
-        let queued = ring.read(&reader, graveyard.buffer(), 0);
+        let queued = ring.read(&pipes[0].0, graveyard.buffer(), 0);
         drop(dropped);
         detached.detach();
         // The kernel takes no SQE any more, so that the cancels achieve nothing.
@@ -223,16 +225,20 @@ fn c48_buffers_of_a_ring_that_is_forgotten_are_never_freed_under_the_kernel() {
 fn c48_buffers_that_a_ring_leaks_are_never_freed_either() {
     in_a_process_of_its_own(this_test!(), || {
         let graveyard = Graveyard::default();
-        let (reader, mut writer) = pipe();
+        let (mut readers, mut writers): (Vec<_>, Vec<_>) = (0..100).map(|_| pipe()).unzip();
         let ring = Ring::builder().drain_timeout(Duration::ZERO).build().unwrap();
-        let reads: Vec<_> = (0..100).map(|_| ring.read(&reader, graveyard.buffer(), 0)).collect();
+        let read = |reader| ring.read(reader, graveyard.buffer(), 0);
+        let reads: Vec<_> = readers.iter().map(read).collect();
         ring.submit().unwrap();
         refused(libc::SYS_io_uring_enter, Refusal::TakesNothing, || drop(ring));
         assert_eq!(leaked_ops(), 100);
         reads[..50].iter().for_each(check_lost);
-        drop((reads, reader));
+        drop(reads);
+        readers.clear();
         // The ring's descriptor is closed, which is no barrier; a write finds readers or none.
-        let _ = writer.write(&[1; 100]);
+        for writer in &mut writers {
+            let _ = writer.write(&[1]);
+        }
         assert_eq!(graveyard.freed(), 0);
         graveyard.check_undisturbed();
     });
@@ -271,12 +277,10 @@ fn p3_a_handle_whose_ring_went_with_the_op_in_the_kernel_says_so_once() {
     in_a_process_of_its_own(this_test!(), || {
         let ring = Ring::builder().drain_timeout(Duration::ZERO).build().unwrap();
         let graveyard = Graveyard::default();
-        let (reader, _writer) = pipe();
+        let pipes = [pipe(), pipe(), pipe(), pipe()];
         let (count, waker) = Count::new();
-        let taken = ring.read(&reader, graveyard.buffer(), 0);
-        let mut awaited = ring.read(&reader, graveyard.buffer(), 0);
-        let cancelled = ring.read(&reader, graveyard.buffer(), 0);
-        let _untouched = ring.read(&reader, graveyard.buffer(), 0);
+        let [taken, mut awaited, cancelled, _untouched] =
+            pipes.each_ref().map(|(reader, _)| ring.read(reader, graveyard.buffer(), 0));
         assert!(poll_once(&mut awaited, &waker).is_pending());
         ring.submit().unwrap();
         let mut cancel = cancelled.cancel();
@@ -313,27 +317,37 @@ fn p3_a_deferred_ring_dropped_by_another_thread_loses_no_result() {
 }
 
 #[test]
-fn p3_a_ring_that_the_kernel_refuses_for_good_ends_and_loses_no_result() {
+fn p3_a_ring_that_the_kernel_refuses_for_good_is_poisoned_and_loses_no_result() {
     in_a_process_of_its_own(this_test!(), || {
         let graveyard = Graveyard::default();
         let (reader, _writer) = pipe();
         let ring = ring();
         let refusal = Refusal::Fails(libc::EPERM);
-        let (tried, queued) = refused(libc::SYS_io_uring_enter, refusal, || {
-            let tried = ring.read(&reader, graveyard.buffer(), 0);
-            ring.submit().unwrap_err();
-            let queued = ring.read(&reader, graveyard.buffer(), 0);
-            drop(ring);
-            (tried, queued)
+        let in_kernel = ring.read(&reader, graveyard.buffer(), 0);
+        let behind = ring.read(&reader, graveyard.buffer(), 0);
+        ring.submit().unwrap();
+        let (tried, after) = refused(libc::SYS_io_uring_enter, refusal, || {
+            let tried = ring.nop();
+            assert_eq!(errno(&ring.submit()), Some(libc::EPERM));
+            (tried, ring.read(&reader, graveyard.buffer(), 0))
         });
-        let BufResult(result, buf) = queued.try_take().expect("never submitted");
-        assert_eq!((errno(&result), buf.is_stand_in()), (Some(libc::ECANCELED), false));
+        let poisoned = |error: &io::Error| error.to_string().contains("is poisoned");
+        // It is so for every thread: nobody knows what the kernel would do with the rest.
+        assert!(poisoned(&ring.submit().unwrap_err()) && poisoned(&ring.wait(None).unwrap_err()));
+        assert!(ring.stats().poisoned);
+        let BufResult(result, buf) = in_kernel.try_take().expect("a result, at once");
+        assert!(poisoned(&result.unwrap_err()) && buf.is_stand_in());
+        for never_sent in [behind, after] {
+            let BufResult(result, buf) = never_sent.try_take().expect("never submitted");
+            assert!(poisoned(&result.unwrap_err()) && !buf.is_stand_in());
+        }
         // This one was shown to the kernel, which may or may not have looked.
-        let BufResult(result, _) = tried.try_take().expect("ended");
-        assert!(result.is_err());
+        assert!(poisoned(&tried.try_take().expect("ended").unwrap_err()));
         assert!(tried.try_take().is_none());
-        drop(buf);
-        assert!(graveyard.freed() >= 1);
+        assert!(poisoned(&block_on(&ring, ring.nop()).unwrap_err()));
+        assert_eq!((graveyard.freed(), leaked_ops(), ring.stats().leaked), (2, 2, 2));
+        drop(ring);
+        assert_eq!(leaked_ops(), 2, "each is counted once");
     });
 }
 

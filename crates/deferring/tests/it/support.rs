@@ -415,7 +415,9 @@ pub(crate) fn in_a_process_of_its_own(test: &str, story: impl FnOnce()) {
     command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(CHILD, "1");
     let (status, output) = output_of(&mut command);
     assert!(status.success() && output.contains("1 passed"), "{test}: {status}\n{output}");
-    for line in output.lines().filter(|line| line.starts_with("skipped: ")) {
+    let begin = format!("test {test} ... ");
+    let lines = output.lines().map(|line| line.strip_prefix(&begin).unwrap_or(line));
+    for line in lines.filter(|line| line.starts_with("skipped: ") || line.starts_with("hazard ")) {
         let _ = writeln!(io::stderr(), "{line}");
     }
 }
