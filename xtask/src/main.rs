@@ -1,14 +1,16 @@
 //! The project's own chores: `cargo xtask <command>`.
 //!
 //! This file knows the commands by name and nothing about what they do. It is not a build script:
-//! the crates build with plain cargo. Each command is a file: `ci.rs`, `tidy/mod.rs`,
-//! `compare_cp/mod.rs`; where the project lies is in `project.rs`.
+//! the crates build with plain cargo. Each command is a file: `ci.rs`, `tidy/mod.rs`, `hazards.rs`,
+//! `sanitize.rs`, `compare_cp/mod.rs`; where the project lies is in `project.rs`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A tool talks to whoever started it.
 
 mod ci;
 mod compare_cp;
+mod hazards;
 mod project;
+mod sanitize;
 mod tidy;
 
 use std::process::ExitCode;
@@ -18,6 +20,9 @@ usage: cargo xtask <command>
 
   ci            everything that must hold before a change lands, in the order of what fails fastest
   tidy          the house rules that a script can check
+  hazards       what may go wrong, one to sixteen, on this kernel: a line for each with what it saw
+                (some 15 minutes, ten of them a soak) [--short]
+  sanitize      the tests under AddressSanitizer with its search for leaks
   compare-cp    `deferring cp -r` against the system's `cp -r`, on a tree made for it
                 [--files N] [--rounds R] [--dir DIR]
   help          this text";
@@ -30,6 +35,11 @@ fn main() -> ExitCode {
     match (command.as_str(), options) {
         ("ci", []) => report(ci::run()),
         ("tidy", []) => report(tidy::run()),
+        ("hazards", options) => match hazards::Form::parse(options) {
+            Ok(form) => report(hazards::run(form)),
+            Err(why) => misused(&why),
+        },
+        ("sanitize", []) => report(sanitize::run()),
         ("compare-cp", options) => match compare_cp::Options::parse(options) {
             Ok(options) => report(compare_cp::run(&options)),
             Err(why) => misused(&why),
@@ -38,7 +48,9 @@ fn main() -> ExitCode {
             println!("{USAGE}");
             ExitCode::SUCCESS
         }
-        ("ci" | "tidy", [extra, ..]) => misused(&format!("{command} does not take {extra:?}")),
+        ("ci" | "tidy" | "sanitize", [extra, ..]) => {
+            misused(&format!("{command} does not take {extra:?}"))
+        }
         (unknown, _) => misused(&format!("there is no command {unknown:?}")),
     }
 }

@@ -1,7 +1,7 @@
 //! Where the project lies, and which cargo builds it.
 //!
-//! Paths and commands only; nothing is read or run here. Who runs them: `ci.rs`,
-//! `compare_cp/mod.rs`.
+//! Paths and commands only; nothing is read or run here. Who runs them: the
+//! commands.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

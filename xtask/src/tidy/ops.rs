@@ -15,6 +15,7 @@ const TABLE: &str = "docs/kernel.md";
 const NOT_OPS: &[(&str, &str)] = &[
     ("mod.rs", "the trait, and the list of ops"),
     ("sqe.rs", "the question as the kernel reads it"),
+    ("sqe_text.rs", "the same in words"),
     ("path.rs", "paths as several ops lend them to the kernel"),
     ("place.rs", "where ops run in the kernel"),
     ("target.rs", "another op, as ops that change or end it name it"),

@@ -35,6 +35,6 @@ mod tests {
     fn encodes() {
         let mut sqe = Sqe { opcode: AsyncCancel::CODE, ..Sqe::EMPTY };
         AsyncCancel::of(Token::new(7, 0)).encode(&mut sqe);
-        assert_eq!(format!("{sqe:?}"), "AsyncCancel addr=0x7");
+        assert_eq!(format!("{sqe:?}"), "AsyncCancel target=(Op 7.0)");
     }
 }

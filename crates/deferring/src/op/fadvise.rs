@@ -84,8 +84,8 @@ mod tests {
     fn encodes() {
         let fd = Fd::numbered_for_tests(3);
         let op = Fadvise::new(&fd, 512, 4096, Advice::WillNeed);
-        check_encode(op, "Fadvise fd=3 off=512 len=4096 flags=0x3");
+        check_encode(op, "Fadvise fd=3 offset=512 len=4096 advice=3");
         let op = Fadvise::new(&fd, 0, 1 << 33, Advice::Sequential);
-        check_encode(op, "Fadvise fd=3 addr=ptr flags=0x2");
+        check_encode(op, "Fadvise fd=3 addr=ptr advice=2");
     }
 }

@@ -92,6 +92,6 @@ mod tests {
     fn encodes() {
         let fd = Fd::numbered_for_tests(3);
         let op = Fallocate::new(&fd, 4096, 512).flags(FallocateFlags::KEEP_SIZE);
-        check_encode(op, "Fallocate fd=3 off=4096 addr=0x200 len=1");
+        check_encode(op, "Fallocate fd=3 length=512 offset=4096 mode=KEEP_SIZE");
     }
 }

@@ -92,6 +92,6 @@ mod tests {
     fn encodes() {
         let fd = Fd::numbered_for_tests(3);
         check_encode(Fsync::new(&fd), "Fsync fd=3");
-        check_encode(Fsync::new(&fd).data_only(), "Fsync fd=3 flags=0x1");
+        check_encode(Fsync::new(&fd).data_only(), "Fsync fd=3 flags=DATASYNC");
     }
 }

@@ -74,6 +74,6 @@ mod tests {
     #[test]
     fn encodes() {
         let fd = Fd::numbered_for_tests(3);
-        check_encode(Ftruncate::new(&fd, 4096), "Ftruncate fd=3 off=4096");
+        check_encode(Ftruncate::new(&fd, 4096), "Ftruncate fd=3 length=4096");
     }
 }

@@ -119,10 +119,13 @@ mod tests {
     #[test]
     fn encodes() {
         let (from, to) = (Fd::numbered_for_tests(3), Fd::numbered_for_tests(4));
-        check_encode(Linkat::new(&from, "a", &to, "b"), "Linkat fd=3 off=ptr addr=ptr len=4");
+        check_encode(
+            Linkat::new(&from, "a", &to, "b"),
+            "Linkat target_dir=3 target=ptr link=ptr link_dir=4",
+        );
         check_encode(
             Linkat::new(CWD, "a", &to, "b").follow(true),
-            "Linkat fd=-100 off=ptr addr=ptr len=4 flags=0x400",
+            "Linkat target_dir=CWD target=ptr link=ptr link_dir=4 flags=SYMLINK_FOLLOW",
         );
     }
 }

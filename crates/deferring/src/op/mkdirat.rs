@@ -84,6 +84,6 @@ mod tests {
     #[test]
     fn encodes() {
         let dir = Fd::numbered_for_tests(3);
-        check_encode(Mkdirat::new(&dir, "a", Mode::RWXU), "Mkdirat fd=3 addr=ptr len=448");
+        check_encode(Mkdirat::new(&dir, "a", Mode::RWXU), "Mkdirat dir=3 path=ptr mode=0o700");
     }
 }

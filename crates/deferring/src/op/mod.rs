@@ -24,6 +24,7 @@ mod read;
 mod readv;
 mod renameat;
 mod sqe;
+mod sqe_text;
 mod statx;
 mod symlinkat;
 mod target;

@@ -146,10 +146,10 @@ mod tests {
 
     #[test]
     fn encodes() {
-        check_encode(Openat2::new(CWD, "a"), "Openat2 fd=-100 off=ptr addr=ptr len=24");
+        check_encode(Openat2::new(CWD, "a"), "Openat2 dir=CWD path=ptr how=ptr how_len=24");
         let dir = Fd::numbered_for_tests(3);
         let op = Openat2::new(&dir, "a").flags(OFlags::WRONLY | OFlags::CREATE).mode(Mode::RUSR);
         assert_eq!((op.how.flags, op.how.mode, op.how.resolve), (0o2_000_101, 0o400, 0));
-        check_encode(op, "Openat2 fd=3 off=ptr addr=ptr len=24");
+        check_encode(op, "Openat2 dir=3 path=ptr how=ptr how_len=24");
     }
 }

@@ -98,6 +98,9 @@ mod tests {
     #[cfg(target_endian = "little")]
     fn encodes() {
         let fd = Fd::numbered_for_tests(3);
-        check_encode(PollAdd::new(&fd, PollFlags::IN | PollFlags::OUT), "PollAdd fd=3 flags=0x5");
+        check_encode(
+            PollAdd::new(&fd, PollFlags::IN | PollFlags::OUT),
+            "PollAdd fd=3 events=IN|OUT",
+        );
     }
 }

@@ -56,6 +56,6 @@ mod tests {
     #[test]
     fn encodes() {
         let op = PollRemove { target: Target::numbered_for_tests(7) };
-        check_encode(op, "PollRemove addr=0x7");
+        check_encode(op, "PollRemove target=(Op 7.0)");
     }
 }

@@ -75,6 +75,6 @@ mod tests {
     #[cfg(target_endian = "little")]
     fn encodes() {
         let op = PollUpdate { target: Target::numbered_for_tests(7), events: PollFlags::OUT };
-        check_encode(op, "PollRemove addr=0x7 len=2 flags=0x4");
+        check_encode(op, "PollRemove target=(Op 7.0) mode=UPDATE_EVENTS events=OUT");
     }
 }

@@ -100,10 +100,10 @@ mod tests {
     #[test]
     fn encodes() {
         let fd = Fd::numbered_for_tests(3);
-        check_encode(Read::new(&fd, vec![0; 512], 7), "Read fd=3 off=7 addr=ptr len=512");
+        check_encode(Read::new(&fd, vec![0; 512], 7), "Read fd=3 buf=ptr offset=7 len=512");
         check_encode(
             Read::new(&fd, Vec::with_capacity(64), CURRENT),
-            "Read fd=3 off=-1 addr=ptr len=64",
+            "Read fd=3 buf=ptr offset=CURRENT len=64",
         );
     }
 }

@@ -99,7 +99,7 @@ mod tests {
         let fd = Fd::numbered_for_tests(3);
         check_encode(
             Readv::new(&fd, [vec![0; 8], vec![0; 9]], 7),
-            "Readv fd=3 off=7 addr=ptr len=2",
+            "Readv fd=3 iovecs=ptr offset=7 count=2",
         );
     }
 

@@ -112,6 +112,6 @@ mod tests {
     fn encodes() {
         let (from, to) = (Fd::numbered_for_tests(3), Fd::numbered_for_tests(4));
         let op = Renameat::new(&from, "a", &to, "b").flags(RenameFlags::NOREPLACE);
-        check_encode(op, "Renameat fd=3 off=ptr addr=ptr len=4 flags=0x1");
+        check_encode(op, "Renameat from_dir=3 from=ptr to=ptr to_dir=4 flags=NOREPLACE");
     }
 }

@@ -128,11 +128,11 @@ mod tests {
     #[test]
     fn encodes() {
         let op = Statx::new(CWD, "a").mask(StatxFlags::SIZE).flags(AtFlags::SYMLINK_NOFOLLOW);
-        check_encode(op, "Statx fd=-100 off=ptr addr=ptr len=512 flags=0x100");
+        check_encode(op, "Statx dir=CWD path=ptr answer=ptr mask=SIZE flags=SYMLINK_NOFOLLOW");
         let fd = Fd::numbered_for_tests(3);
         check_encode(
             Statx::of(&fd).mask(StatxFlags::SIZE),
-            "Statx fd=3 off=ptr addr=ptr len=512 flags=0x1000",
+            "Statx dir=3 path=ptr answer=ptr mask=SIZE flags=EMPTY_PATH",
         );
     }
 }

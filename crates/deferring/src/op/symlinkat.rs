@@ -83,6 +83,6 @@ mod tests {
     #[test]
     fn encodes() {
         let dir = Fd::numbered_for_tests(3);
-        check_encode(Symlinkat::new("a", &dir, "b"), "Symlinkat fd=3 off=ptr addr=ptr");
+        check_encode(Symlinkat::new("a", &dir, "b"), "Symlinkat link_dir=3 target=ptr link=ptr");
     }
 }

@@ -108,12 +108,15 @@ mod tests {
     #[test]
     fn encodes() {
         let second = Duration::from_secs(1);
-        check_encode(Timeout::after(second), "Timeout addr=ptr len=1");
+        check_encode(Timeout::after(second), "Timeout time=ptr times=1");
         check_encode(
             Timeout::after(second).clock(Clock::Boottime),
-            "Timeout addr=ptr len=1 flags=0x4",
+            "Timeout time=ptr times=1 flags=BOOTTIME",
         );
-        check_encode(Timeout::at(Clock::Realtime, second), "Timeout addr=ptr len=1 flags=0x9");
+        check_encode(
+            Timeout::at(Clock::Realtime, second),
+            "Timeout time=ptr times=1 flags=ABS|REALTIME",
+        );
     }
 
     #[test]

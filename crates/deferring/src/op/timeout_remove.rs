@@ -55,6 +55,6 @@ mod tests {
     #[test]
     fn encodes() {
         let op = TimeoutRemove { target: Target::numbered_for_tests(7) };
-        check_encode(op, "TimeoutRemove addr=0x7");
+        check_encode(op, "TimeoutRemove target=(Op 7.0)");
     }
 }

@@ -84,7 +84,7 @@ mod tests {
             time: Duration::from_secs(1).into(),
             absolute,
         };
-        check_encode(op(false), "TimeoutRemove off=ptr addr=0x7 flags=0x2");
-        check_encode(op(true), "TimeoutRemove off=ptr addr=0x7 flags=0x3");
+        check_encode(op(false), "TimeoutRemove target=(Op 7.0) time=ptr flags=UPDATE");
+        check_encode(op(true), "TimeoutRemove target=(Op 7.0) time=ptr flags=ABS|UPDATE");
     }
 }

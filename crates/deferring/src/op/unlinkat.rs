@@ -99,8 +99,8 @@ mod tests {
 
     #[test]
     fn encodes() {
-        check_encode(Unlinkat::new(CWD, "a"), "Unlinkat fd=-100 addr=ptr");
+        check_encode(Unlinkat::new(CWD, "a"), "Unlinkat dir=CWD path=ptr");
         let dir = Fd::numbered_for_tests(3);
-        check_encode(Unlinkat::new(&dir, "a").dir(true), "Unlinkat fd=3 addr=ptr flags=0x200");
+        check_encode(Unlinkat::new(&dir, "a").dir(true), "Unlinkat dir=3 path=ptr flags=EACCESS");
     }
 }

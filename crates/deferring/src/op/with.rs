@@ -108,7 +108,10 @@ mod tests {
     #[test]
     fn encodes_as_the_op_inside() {
         check_encode(Nop::new().in_worker(), "Nop");
-        check_encode(Openat2::new(CWD, "a").may_block(), "Openat2 fd=-100 off=ptr addr=ptr len=24");
+        check_encode(
+            Openat2::new(CWD, "a").may_block(),
+            "Openat2 dir=CWD path=ptr how=ptr how_len=24",
+        );
     }
 
     #[test]

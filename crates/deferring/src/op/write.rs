@@ -84,6 +84,6 @@ mod tests {
     #[test]
     fn encodes() {
         let fd = Fd::numbered_for_tests(3);
-        check_encode(Write::new(&fd, b"hello", 7), "Write fd=3 off=7 addr=ptr len=5");
+        check_encode(Write::new(&fd, b"hello", 7), "Write fd=3 buf=ptr offset=7 len=5");
     }
 }

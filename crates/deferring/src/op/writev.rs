@@ -82,6 +82,6 @@ mod tests {
     #[test]
     fn encodes() {
         let fd = Fd::numbered_for_tests(3);
-        check_encode(Writev::new(&fd, ["a", "bc"], 7), "Writev fd=3 off=7 addr=ptr len=2");
+        check_encode(Writev::new(&fd, ["a", "bc"], 7), "Writev fd=3 iovecs=ptr offset=7 count=2");
     }
 }
