@@ -61,6 +61,9 @@ pub(crate) struct Inflight {
     /// Cancels to be sent before anything else. At most one for each submitted op that the user
     /// asked for, and one of the ring's own.
     cancel_lane: VecDeque<Token>,
+    /// Some of them are the ring's own, for a deadline or to steal an op back: nobody else will
+    /// submit for them.
+    own_cancels: bool,
     /// Ops that an SQE names, by class.
     in_kernel: [usize; Class::COUNT],
     /// Cancels that an SQE names.
@@ -165,6 +168,7 @@ impl Inflight {
             tallies: Tallies::new(),
             graves: Queue::new(),
             cancel_lane: VecDeque::new(),
+            own_cancels: false,
             in_kernel: [0; Class::COUNT],
             cancels_submitted: 0,
             leaked: 0,
@@ -195,9 +199,9 @@ impl Inflight {
         !self.cancel_lane.is_empty() || self.admission.can_serve_any(true)
     }
 
-    /// Whether something may go that was asked to be sent before.
+    /// Whether something may go that was asked to be sent before, or that the ring wants itself.
     pub(crate) fn has_more_to_send(&self) -> bool {
-        self.admission.can_serve_any(false)
+        self.own_cancels || self.admission.can_serve_any(false)
     }
 
     /// How many ops have not been looked at.
@@ -270,6 +274,7 @@ impl Inflight {
             self.counters.cancels_sent.add(1);
             return true;
         }
+        self.own_cancels = false;
         false
     }
 
@@ -447,7 +452,8 @@ impl Inflight {
     }
 
     fn complete_cancel(&mut self, token: Token, result: i32, after: &mut After) -> Completed {
-        self.cancels_submitted -= 1;
+        // After the ring was given up nobody counts.
+        self.cancels_submitted = self.cancels_submitted.saturating_sub(1);
         let Some(row) = self.table.get(token) else {
             self.counters.cancels_late.add(1);
             return Completed::Other;
@@ -702,6 +708,7 @@ impl Inflight {
             if row.state.is_out() && row.cancel == Cancel::None {
                 row.marks.set(Marks::TIMED_OUT, true);
                 self.counters.timed_out.add(1);
+                self.own_cancels = true;
                 self.advance_as(token.index(), Event::Cancel, TIMED_OUT, after);
             }
         }
@@ -753,6 +760,7 @@ impl Inflight {
                 stolen += 1;
             }
         }
+        self.own_cancels |= stolen > 0;
         if failed + stolen > 0 {
             self.counters.saturated.add(1);
             after.notes.push(Note::Saturated { failed, stolen });

@@ -126,8 +126,8 @@ pub unsafe trait Op: Send + Sized + 'static {
 
     /// When the op is to be given up. See [`deadline`](Op::deadline).
     #[doc(hidden)]
-    fn until(&self) -> Option<Until> {
-        None
+    fn until(&self) -> Until {
+        Until::NEVER
     }
 
     /// Writes the question. `opcode` and `user_data` are set by the ring.

@@ -16,21 +16,34 @@ pub struct With<T> {
     op: T,
     in_worker: bool,
     may_block: bool,
-    until: Option<Until>,
+    until: Until,
 }
 
-/// When an op is to be given up.
-#[derive(Clone, Copy, Debug)]
+/// When an op is to be given up, if ever: whichever comes first.
+#[derive(Clone, Copy, Debug, Default)]
 #[doc(hidden)]
-pub enum Until {
+pub struct Until {
     /// A while after it was queued.
-    After(Duration),
-    At(Instant),
+    pub(crate) after: Option<Duration>,
+    pub(crate) at: Option<Instant>,
+}
+
+impl Until {
+    /// Never, as far as this op is concerned.
+    pub const NEVER: Self = Self { after: None, at: None };
+
+    fn and(self, other: Self) -> Self {
+        Self { after: first(self.after, other.after), at: first(self.at, other.at) }
+    }
+}
+
+fn first<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    one.into_iter().chain(other).min()
 }
 
 impl<T: Op> With<T> {
     pub(super) const fn new(op: T) -> Self {
-        Self { op, in_worker: false, may_block: false, until: None }
+        Self { op, in_worker: false, may_block: false, until: Until::NEVER }
     }
 
     /// As [`Op::in_worker`].
@@ -49,15 +62,15 @@ impl<T: Op> With<T> {
 
     /// As [`Op::timeout`].
     #[must_use]
-    pub const fn timeout(mut self, time: Duration) -> Self {
-        self.until = Some(Until::After(time));
+    pub fn timeout(mut self, time: Duration) -> Self {
+        self.until = self.until.and(Until { after: Some(time), at: None });
         self
     }
 
     /// As [`Op::deadline`].
     #[must_use]
-    pub const fn deadline(mut self, at: Instant) -> Self {
-        self.until = Some(Until::At(at));
+    pub fn deadline(mut self, at: Instant) -> Self {
+        self.until = self.until.and(Until { after: None, at: Some(at) });
         self
     }
 }
@@ -82,8 +95,8 @@ unsafe impl<T: Op> Op for With<T> {
         self.op.uses(fd)
     }
 
-    fn until(&self) -> Option<Until> {
-        self.until.or_else(|| self.op.until())
+    fn until(&self) -> Until {
+        self.until.and(self.op.until())
     }
 
     fn encode(&mut self, sqe: &mut Sqe) {
@@ -120,6 +133,7 @@ mod tests {
         assert_eq!((place.class, place.in_worker), (Class::Worker(Kind::Data), true));
         let place = Openat2::new(CWD, "a").may_block().place();
         assert_eq!((place.class, place.may_block), (Class::Worker(Kind::Open), true));
-        assert!(Nop::new().timeout(Duration::from_secs(1)).until().is_some());
+        let twice = Nop::new().timeout(Duration::from_secs(1)).timeout(Duration::from_secs(2));
+        assert_eq!(twice.until().after, Some(Duration::from_secs(1)), "the earliest counts");
     }
 }

@@ -161,10 +161,9 @@ impl Shared {
         }
         // May ask the kernel what is behind a descriptor.
         let place = op.place();
-        let until = op.until().map(|until| match until {
-            Until::After(time) => Clock::Monotonic.now().saturating_add(time),
-            Until::At(at) => alarm::monotonic(at),
-        });
+        let Until { after, at } = op.until();
+        let after = after.map(|time| Clock::Monotonic.now().saturating_add(time));
+        let until = after.into_iter().chain(at.map(alarm::monotonic)).min();
         let span = Span::of_op(T::CODE);
         let mut core = self.lock();
         if let Some(refusal) = core.refusal {
