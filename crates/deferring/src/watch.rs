@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use rustix::event::PollFlags;
-use rustix::io::Errno;
 
 use crate::fd::Fd;
 use crate::op::PollAdd;
@@ -41,20 +40,14 @@ pub struct Watcher {
     fd: Fd,
     interest: PollFlags,
     poll: Option<Handle<PollAdd>>,
-    /// Cancels in a row that nobody here asked for.
-    unasked: u32,
     ended: bool,
 }
-
-/// How often in a row a poll that ended with `ECANCELED` unasked is queued again. It happens when
-/// the thread that submitted it exits (kernel.md 2); each time needs another such thread.
-const UNASKED_MAX: u32 = 1000;
 
 impl Watcher {
     /// Watches for any of these events. The first poll is queued at once.
     pub fn new(ring: &Ring, fd: &Fd, interest: PollFlags) -> Self {
         let (ring, fd) = (ring.clone(), fd.clone());
-        let mut watcher = Self { ring, fd, interest, poll: None, unasked: 0, ended: false };
+        let mut watcher = Self { ring, fd, interest, poll: None, ended: false };
         watcher.arm();
         watcher
     }
@@ -88,31 +81,18 @@ impl Watcher {
     /// # Errors
     /// Those of [`PollAdd`].
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<PollFlags>> {
-        loop {
-            if self.poll.is_none() {
-                self.arm();
-            }
-            let Some(poll) = &mut self.poll else { return Poll::Pending };
-            let Poll::Ready(found) = Pin::new(poll).poll(cx) else { return Poll::Pending };
-            self.poll = None;
-            match found {
-                // We cancel only by dropping, so this is one that nobody asked for.
-                Err(error) if is_cancel(&error) && self.unasked < UNASKED_MAX => self.unasked += 1,
-                found => {
-                    self.unasked = 0;
-                    return Poll::Ready(found);
-                }
-            }
+        if self.poll.is_none() {
+            self.arm();
         }
+        let Some(poll) = &mut self.poll else { return Poll::Pending };
+        let found = std::task::ready!(Pin::new(poll).poll(cx));
+        self.poll = None;
+        Poll::Ready(found)
     }
 
     fn arm(&mut self) {
         self.poll = Some(self.ring.poll(&self.fd, self.interest));
     }
-}
-
-fn is_cancel(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(Errno::CANCELED.raw_os_error())
 }
 
 impl Stream for Watcher {

@@ -78,7 +78,7 @@ impl File {
     /// # Errors
     /// Those of `pread(2)`, with the path. The buffer comes back in every case.
     pub async fn read_at<B: IoBufMut>(&self, buf: B, offset: u64) -> BufResult<usize, B> {
-        with_buf(&self.path, "read", buf, |buf| self.ring.read(&self.fd, buf, offset)).await
+        with_buf(&self.path, "read", || self.ring.read(&self.fd, buf, offset)).await
     }
 
     /// As [`read_at`](Self::read_at), from the file position, which moves on.
@@ -104,7 +104,7 @@ impl File {
     /// # Errors
     /// Those of `pwrite(2)`, with the path. The buffer comes back in every case.
     pub async fn write_at<B: IoBuf>(&self, buf: B, offset: u64) -> BufResult<usize, B> {
-        with_buf(&self.path, "write", buf, |buf| self.ring.write(&self.fd, buf, offset)).await
+        with_buf(&self.path, "write", || self.ring.write(&self.fd, buf, offset)).await
     }
 
     /// Writes a whole buffer at `offset` bytes.

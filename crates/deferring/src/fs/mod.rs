@@ -1,8 +1,7 @@
 //! Files by convenience: what `std::fs` has, through a ring.
 //!
-//! Ordinary async functions over the ops in [`op`](crate::op): an interrupted call is made again,
-//! a short write is finished, and an error says which step failed on which path
-//! ([`PathError`], which also has the errno; `io::Error::raw_os_error` does not see through it).
+//! Ordinary async functions over the ops in [`op`](crate::op): a short write is finished, and an
+//! error says which step failed on which path ([`PathError`], which also has the errno; `io::Error::raw_os_error` does not see through it).
 //! Nothing is queued before the first poll. [`File`] is in
 //! `file.rs`, how to open one in `options.rs`. Not: states, unsafe code, anything that ops cannot.
 
@@ -192,58 +191,37 @@ pub async fn write<B: IoBuf>(ring: &Ring, path: impl AsRef<Path>, buf: B) -> Buf
     }
 }
 
-/// Makes a call, again if it was interrupted, and says where it failed.
-async fn on<T, F>(path: &Path, step: &'static str, call: impl FnMut() -> F) -> io::Result<T>
+/// Makes a call, and says where it failed.
+async fn on<T, F>(path: &Path, step: &'static str, call: impl FnOnce() -> F) -> io::Result<T>
 where
     F: IntoFuture<Output = io::Result<T>>,
 {
-    uninterrupted(call).await.map_err(|error| PathError::wrap(step, path, error))
+    call().await.map_err(|error| PathError::wrap(step, path, error))
 }
 
 /// As [`on`], for a call that has two paths.
 async fn on_two<T, F>(
     paths: [&Path; 2],
     step: &'static str,
-    call: impl FnMut() -> F,
+    call: impl FnOnce() -> F,
 ) -> io::Result<T>
 where
     F: IntoFuture<Output = io::Result<T>>,
 {
-    uninterrupted(call).await.map_err(|error| PathError::wrap_two(step, paths, error))
-}
-
-async fn uninterrupted<T, F>(mut call: impl FnMut() -> F) -> io::Result<T>
-where
-    F: IntoFuture<Output = io::Result<T>>,
-{
-    loop {
-        match call().await {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
+    call().await.map_err(|error| PathError::wrap_two(step, paths, error))
 }
 
 /// As [`on`], for a call that borrows a buffer.
 async fn with_buf<T, B, F>(
     path: &Path,
     step: &'static str,
-    mut buf: B,
-    mut call: impl FnMut(B) -> F,
+    call: impl FnOnce() -> F,
 ) -> BufResult<T, B>
 where
     F: IntoFuture<Output = BufResult<T, B>>,
 {
-    loop {
-        let BufResult(result, back) = call(buf).await;
-        match result {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => buf = back,
-            result => {
-                let result = result.map_err(|error| PathError::wrap(step, path, error));
-                return BufResult(result, back);
-            }
-        }
-    }
+    let BufResult(result, buf) = call().await;
+    BufResult(result.map_err(|error| PathError::wrap(step, path, error)), buf)
 }
 
 /// Lends the rest of a buffer, piece by piece, until `total` bytes are through.
@@ -309,21 +287,6 @@ mod tests {
             let result = self.0.borrow_mut().pop_front().expect("a call too many");
             result.map_err(io::Error::from)
         }
-    }
-
-    #[test]
-    fn an_interrupted_call_is_made_again() {
-        let script = Script::new([Err(Errno::INTR), Err(Errno::INTR), Ok(7)]);
-        let call = on(Path::new("p"), "step", || ready(script.next()));
-        assert_eq!(call.now_or_never().unwrap().unwrap(), 7);
-    }
-
-    #[test]
-    fn an_interrupted_read_gets_its_buffer_again() {
-        let script = Script::new([Err(Errno::INTR), Ok(7)]);
-        let call =
-            with_buf(Path::new("p"), "read", "buf", |buf| ready(BufResult(script.next(), buf)));
-        assert_eq!(call.now_or_never().unwrap().unwrap(), (7, "buf"));
     }
 
     #[test]

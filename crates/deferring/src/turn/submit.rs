@@ -18,6 +18,9 @@ use crate::notify::Calls;
 use crate::op::{Opcode, Sqe, poll32};
 use crate::trace::Note;
 
+/// How many interrupted system calls a submit makes again.
+const INTERRUPTS_MAX: usize = 1000;
+
 /// What was written into the SQ.
 #[derive(Clone, Copy)]
 pub(super) struct Filled {
@@ -131,6 +134,7 @@ impl Shared {
         }
         // What the ring asks for itself is not counted.
         let (mut taken, mut ops) = (0, older);
+        let mut interrupts = 0..INTERRUPTS_MAX;
         loop {
             let filled = self.lock().fill(&self.workers, &mut fresh);
             ops += filled.ops as usize;
@@ -149,7 +153,7 @@ impl Shared {
                         return Ok(taken.min(ops));
                     }
                 }
-                Err(Errno::INTR) => {}
+                Err(Errno::INTR) if interrupts.next().is_some() => {}
                 // Too much is unreaped, or there is no memory for more: what can be reaped helps.
                 Err(Errno::BUSY | Errno::AGAIN) if self.reap_into(calls) > 0 => {}
                 Err(_) if taken > 0 => return Ok(taken.min(ops)),
@@ -160,6 +164,7 @@ impl Shared {
 
     fn submit_by_sqpoll(&self, mut fresh: usize, most: usize) -> Result<usize, Errno> {
         let mut taken = 0;
+        let mut interrupts = 0..INTERRUPTS_MAX;
         loop {
             let mut core = self.lock();
             let filled = core.fill(&self.workers, &mut fresh);
@@ -175,7 +180,8 @@ impl Shared {
                 return Ok(taken);
             }
             match self.kernel.wait_for_room() {
-                Ok(()) | Err(Errno::INTR) => {}
+                Ok(()) => {}
+                Err(Errno::INTR) if interrupts.next().is_some() => {}
                 Err(_) if taken > 0 => return Ok(taken),
                 Err(errno) => return Err(errno),
             }

@@ -408,12 +408,17 @@ const CHILD: &str = "DEFERRING_TEST_CHILD";
 
 /// Tells a story in a process of its own, where nothing else runs.
 pub(crate) fn in_a_process_of_its_own(test: &str, story: impl FnOnce()) {
+    in_a_process_for(BOUND, test, story);
+}
+
+/// The same, for a story that may take so long; and some time to start and end.
+pub(crate) fn in_a_process_for(time: Duration, test: &str, story: impl FnOnce()) {
     if std::env::var_os(CHILD).is_some() {
         return story();
     }
     let mut command = Command::new(std::env::current_exe().expect("our path"));
     command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(CHILD, "1");
-    let (status, output) = output_of(&mut command);
+    let (status, output) = output_within(time + BOUND, &mut command);
     assert!(status.success() && output.contains("1 passed"), "{test}: {status}\n{output}");
     let begin = format!("test {test} ... ");
     let lines = output.lines().map(|line| line.strip_prefix(&begin).unwrap_or(line));
@@ -424,11 +429,15 @@ pub(crate) fn in_a_process_of_its_own(test: &str, story: impl FnOnce()) {
 
 /// Runs a command to its end, within twice [`BOUND`]. What it wrote, to both ends, comes back.
 pub(crate) fn output_of(command: &mut Command) -> (ExitStatus, String) {
+    output_within(2 * BOUND, command)
+}
+
+fn output_within(time: Duration, command: &mut Command) -> (ExitStatus, String) {
     let mut file = tempfile::tempfile().expect("a file");
     let out = || Stdio::from(file.try_clone().expect("a descriptor"));
     command.stdin(Stdio::null()).stdout(out()).stderr(out());
     let mut child = command.spawn().expect("starts");
-    let ended = ends_in_time(Pid::from_child(&child));
+    let ended = ends_in_time(Pid::from_child(&child), time);
     if !ended {
         child.kill().expect("our child");
     }
@@ -440,9 +449,9 @@ pub(crate) fn output_of(command: &mut Command) -> (ExitStatus, String) {
     (status, output)
 }
 
-fn ends_in_time(child: Pid) -> bool {
+fn ends_in_time(child: Pid, time: Duration) -> bool {
     let child = rustix::process::pidfd_open(child, PidfdFlags::empty()).expect("our child");
-    becomes_readable(&child, 2 * BOUND)
+    becomes_readable(&child, time)
 }
 
 /// Tells a story in a fork of this process, which has to be a [process of our
@@ -456,7 +465,7 @@ pub(crate) fn in_a_fork(story: impl FnOnce()) -> rustix::process::WaitStatus {
         unsafe { libc::_exit(i32::from(told.is_err())) };
     }
     let child = Pid::from_raw(child).expect("forks");
-    if !ends_in_time(child) {
+    if !ends_in_time(child, 2 * BOUND) {
         rustix::process::kill_process(child, rustix::process::Signal::KILL).expect("our child");
     }
     let waited = rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty());
