@@ -117,7 +117,7 @@ impl Shared {
 
     pub(super) fn reap_into(&self, calls: &mut Calls) -> usize {
         let mut ops = 0;
-        let Some(mut left) = self.begin_reap() else { return ops };
+        let Some(mut left) = self.begin_reap(self.kernel.wants_enter()) else { return ops };
         loop {
             let mut found = Found::default();
             let popped = self.collect(REAP_BATCH.min(left), false, &mut found);
@@ -134,7 +134,9 @@ impl Shared {
     /// the seat is free for what the user's code may do.
     pub(crate) fn collect_seated(&self) -> Found {
         let mut found = Found::default();
-        let Some(mut left) = self.begin_reap() else { return found };
+        // What is kept back is handed over when this thread sleeps, which it does next.
+        let fetch = self.kernel.wants_enter() && !self.kernel.cq_ready();
+        let Some(mut left) = self.begin_reap(fetch) else { return found };
         loop {
             let popped = self.collect(REAP_BATCH.min(left), true, &mut found);
             left -= popped;
@@ -149,12 +151,13 @@ impl Shared {
     }
 
     /// How many CQEs a reap may take: as many as were out when it began, so that new ones do not
-    /// keep it for ever. `None` if there is nothing to reap.
-    fn begin_reap(&self) -> Option<usize> {
+    /// keep it for ever. `None` if there is nothing to reap. With `fetch`, what the kernel keeps
+    /// back is asked for first: a host's eventfd has told of it, and will not tell again.
+    fn begin_reap(&self, fetch: bool) -> Option<usize> {
         if self.check_process().is_err() {
             return None;
         }
-        if self.kernel.wants_enter() && !self.kernel.cq_ready() {
+        if fetch {
             // What is not handed over now will be at the next wait.
             let _ = self.flush();
         }

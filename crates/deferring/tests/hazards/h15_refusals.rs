@@ -159,16 +159,20 @@ struct Out {
     in_kernel: Vec<Handle<Read<Vec<u8>>>>,
     polls: Vec<Handle<PollAdd>>,
     queued: Vec<Handle<Read<Vec<u8>>>>,
+    /// Of one pipe only the first read would be with the kernel.
+    _pipes: Vec<(Fd, File)>,
 }
 
 impl Out {
     fn start(ring: &Ring, reader: &Fd) -> Self {
-        let read = |_| ring.read(reader, vec![7; 3], 0);
+        let pipes: Vec<_> = (0..40).map(|_| pipe()).collect();
+        let read = |(reader, _): &(Fd, File)| ring.read(reader, vec![7; 3], 0);
         let ended = ring.nop();
-        let in_kernel = (0..20).map(read).collect();
+        let in_kernel = pipes[..20].iter().map(read).collect();
         let polls = (0..20).map(|_| ring.poll(reader, PollFlags::IN)).collect();
         ring.submit().unwrap();
-        Self { ended, in_kernel, polls, queued: (0..20).map(read).collect() }
+        let queued = pipes[20..].iter().map(read).collect();
+        Self { ended, in_kernel, polls, queued, _pipes: pipes }
     }
 
     fn is_done(&self) -> bool {
