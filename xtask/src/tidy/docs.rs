@@ -15,6 +15,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const CHANGELOG: &str = "CHANGELOG.md";
 const README: &str = "README.md";
 const PARITY: &str = "docs/seed-parity.md";
+const PROMISES: &str = "docs/promises.md";
 const TESTED: &[&str] = &["crates/deferring/src/", "crates/deferring/tests/"];
 
 pub(super) fn changelog_has_the_version(tree: &Tree) -> Vec<Offence> {
@@ -55,23 +56,32 @@ fn code_block_lines(markdown: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A promise of the seed is kept by the test that the table names, so that test must be there.
-pub(super) fn tests_in_seed_parity_exist(tree: &Tree) -> Vec<Offence> {
-    let parity = match tree.document(PARITY, "every function of the seed and what became of it") {
-        Ok(parity) => parity,
-        Err(absent) => return absent,
-    };
+/// A promise is kept by the tests that a document names, so those tests must be there.
+pub(super) fn promised_tests_exist(tree: &Tree) -> Vec<Offence> {
+    let documents = [
+        (PARITY, "every function of the seed and what became of it"),
+        (PROMISES, "each promise, how it holds, its tests"),
+    ];
     let tested = tree.files().iter().filter(|file| is_tested(&file.path));
     let functions: BTreeSet<&str> = tested.flat_map(functions).collect();
-    let promised = promised_tests(&parity.text);
-    let absent = promised.into_iter().filter(|(_, name)| !functions.contains(name));
+    documents
+        .into_iter()
+        .flat_map(|(path, about)| match tree.document(path, about) {
+            Ok(document) => absent_tests(path, &document.text, &functions),
+            Err(absent) => absent,
+        })
+        .collect()
+}
+
+fn absent_tests(path: &'static str, text: &str, functions: &BTreeSet<&str>) -> Vec<Offence> {
+    let absent = promised_tests(text).into_iter().filter(|(_, name)| !functions.contains(name));
     let offence = |(line, name)| {
         let message = format!(
             "names the test `{name}`, which is not in {}; write it, or name the one that keeps \
              the promise",
             TESTED.join(" or ")
         );
-        Offence::new(PARITY, line, message)
+        Offence::new(path, line, message)
     };
     absent.map(offence).collect()
 }
@@ -99,10 +109,15 @@ fn promised_tests(markdown: &str) -> Vec<(usize, &str)> {
     promised
 }
 
-/// `c`, two digits, `_`: the number of the promise, then a sentence.
+/// A letter, one or two digits, `_`: a point of the contract (`c07_…`), a promise (`p3_…`) or a hazard
+/// (`h09_…`), then a sentence.
 fn is_promise(name: &str) -> bool {
-    matches!(name.as_bytes(), [b'c', b'0'..=b'9', b'0'..=b'9', b'_', ..])
-        && name.chars().all(is_of_a_name)
+    let numbered = matches!(
+        name.as_bytes(),
+        [b'c' | b'h' | b'p', b'0'..=b'9', b'_', ..]
+            | [b'c' | b'h' | b'p', b'0'..=b'9', b'0'..=b'9', b'_', ..]
+    );
+    numbered && name.chars().all(is_of_a_name)
 }
 
 #[cfg(test)]
@@ -135,18 +150,24 @@ mod tests {
     fn a_promised_test_that_is_not_there_is_caught() {
         let parity = "| C7 | `ring.rs` | `c07_queues_only` |\n| C8 | `it::c08_submits` |\n";
         let tests = "// fn c08_submits()\n#[test]\nfn c07_queues_only() {}\n";
-        let files = [(PARITY, parity), ("crates/deferring/tests/it/promises.rs", tests)];
-        let told = told(tests_in_seed_parity_exist, &files);
-        assert_eq!(told.len(), 1, "{told:?}");
+        let promises = "Tests: `c07_queues_only`, `p3_once`, `h16_a_soak`.\n";
+        let files = [
+            (PARITY, parity),
+            (PROMISES, promises),
+            ("crates/deferring/tests/it/promises.rs", tests),
+        ];
+        let told = told(promised_tests_exist, &files);
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told[1].starts_with("docs/promises.md:1: names the test `p3_once`"));
         assert!(told[0].starts_with("docs/seed-parity.md:2: names the test `c08_submits`"));
     }
 
     #[test]
     fn a_promised_test_may_be_beside_the_code_and_other_names_are_free() {
-        let parity = "`c07_queues_only`, `c7_not`, `cargo test`, c09_not_quoted, `C10`\n";
+        let parity = "`c07_queues_only`, `c777_not`, `cargo test`, c09_not_quoted, `C10`\n";
         let code = "mod tests { async fn c07_queues_only() {} }";
-        let files = [(PARITY, parity), ("crates/deferring/src/ring.rs", code)];
-        assert!(told(tests_in_seed_parity_exist, &files).is_empty());
+        let files = [(PARITY, parity), (PROMISES, ""), ("crates/deferring/src/ring.rs", code)];
+        assert!(told(promised_tests_exist, &files).is_empty());
     }
 
     #[test]
@@ -157,5 +178,5 @@ mod tests {
     }
 
     const OF_DOCUMENTS: &[fn(&Tree) -> Vec<Offence>] =
-        &[changelog_has_the_version, readme_has_the_test_command, tests_in_seed_parity_exist];
+        &[changelog_has_the_version, readme_has_the_test_command, promised_tests_exist];
 }

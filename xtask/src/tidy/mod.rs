@@ -39,7 +39,7 @@ const OF_THE_TREE: &[fn(&Tree) -> Vec<Offence>] = &[
     ops::each_is_tested_and_documented,
     docs::changelog_has_the_version,
     docs::readme_has_the_test_command,
-    docs::tests_in_seed_parity_exist,
+    docs::promised_tests_exist,
 ];
 
 /// A broken rule: where, and what to do instead.
