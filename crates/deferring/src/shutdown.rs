@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use crate::Ring;
+use crate::turn::Ending;
 
 /// What became of the ops that were out when a ring was shut down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -27,21 +28,17 @@ pub struct Report {
 #[must_use = "the ring ends whether this is awaited or not, but only this tells what was lost"]
 pub struct Shutdown {
     ring: Ring,
-    /// How much was out, and the tally of its cancels; `None` in a forked child.
-    begun: Option<(usize, u64)>,
+    /// `None` in a forked child.
+    ending: Option<Ending>,
 }
 
 impl Future for Shutdown {
     type Output = Report;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Report> {
-        let Some((out, tally)) = self.begun else { return Poll::Ready(Report::default()) };
-        match self.ring.shared().shut_down(tally, cx.waker().clone()) {
-            Some((leaked, outcome)) => {
-                let cancelled = outcome.cancelled;
-                let finished = out.saturating_sub(cancelled + leaked);
-                Poll::Ready(Report { cancelled, finished, leaked })
-            }
+        let Some(ending) = &self.ending else { return Poll::Ready(Report::default()) };
+        match self.ring.shared().shut_down(ending, cx.waker().clone()) {
+            Some(report) => Poll::Ready(report),
             None => Poll::Pending,
         }
     }
@@ -49,8 +46,8 @@ impl Future for Shutdown {
 
 impl Drop for Shutdown {
     fn drop(&mut self) {
-        if let Some((_, tally)) = self.begun {
-            self.ring.shared().end_tally(tally);
+        if let Some(ending) = &self.ending {
+            self.ring.shared().forget_shutdown(ending);
         }
     }
 }
@@ -77,6 +74,6 @@ impl Ring {
     /// # Ok(()) }
     /// ```
     pub fn shutdown(&self, deadline: Instant) -> Shutdown {
-        Shutdown { ring: self.clone(), begun: self.shared().begin_shutdown(deadline) }
+        Shutdown { ring: self.clone(), ending: self.shared().begin_shutdown(deadline) }
     }
 }

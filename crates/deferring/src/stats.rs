@@ -19,6 +19,8 @@ pub struct Stats {
     pub enters: u64,
     /// Ops that ended.
     pub ended: u64,
+    /// Ops that did not happen, or not in full, since somebody had asked for that.
+    pub cancelled: u64,
     /// Ops that wait in the ring, wherever.
     pub queued: usize,
     /// Cancels that wait or that the kernel has not answered.
@@ -106,6 +108,7 @@ pub(crate) struct Counters {
     pub(crate) sqes: Counter,
     pub(crate) own_sqes: Counter,
     pub(crate) ended: Counter,
+    pub(crate) cancelled: Counter,
     pub(crate) stuck: Counter,
     pub(crate) workers: Counter,
     pub(crate) workers_raised: Counter,
@@ -167,6 +170,7 @@ impl Counters {
             own_sqes: self.own_sqes.get(),
             enters,
             ended: self.ended.get(),
+            cancelled: self.cancelled.get(),
             queued: self.fresh.size() + self.behind.size(),
             cancels: self.cancels.size(),
             stuck: self.stuck.get(),

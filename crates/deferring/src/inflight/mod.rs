@@ -845,11 +845,6 @@ impl Inflight {
         leaked
     }
 
-    /// How many ops were given up.
-    pub(crate) const fn leaked(&self) -> usize {
-        self.leaked
-    }
-
     fn row(&mut self, token: Token) -> &mut table::Row {
         self.table.get(token).expect("a handle's slot stays until the handle lets go")
     }
@@ -875,9 +870,10 @@ impl Inflight {
         let row = self.table.at(index);
         match then {
             Then::Nothing | Then::Again => {}
-            Then::Wake => self.wake(index, state, after),
+            Then::Wake => self.wake(index, was, after),
             Then::Bury => {
                 let outcome = outcome(row.result);
+                self.count_cancelled(index, was);
                 self.tell_watchers(index, outcome, after);
                 self.spans.end(index, self.table.at(index).result, &mut after.notes);
                 self.graves.push_back(&mut self.table, index);
@@ -903,13 +899,27 @@ impl Inflight {
         }
     }
 
-    fn wake(&mut self, index: u32, state: State, after: &mut After) {
+    /// Counts an op that has ended, if it was stopped. `was` is what it was before.
+    fn count_cancelled(&mut self, index: u32, was: State) {
         let row = self.table.at(index);
-        let result = row.result;
-        let lost = state == State::Lost;
+        let never_sent = matches!(was, State::Waiting | State::Drifting);
+        // Somebody asked: the handle, many, the ring's end, or by letting go of an op that waits.
+        let asked = row.cancel != Cancel::None || row.marks.has(Marks::TIMED_OUT) || never_sent;
+        if asked && was != State::Done && was_cut_short(row.result) {
+            self.counters.cancelled.add(1);
+        }
+    }
+
+    fn wake(&mut self, index: u32, was: State, after: &mut After) {
+        let lost = self.table.at(index).state == State::Lost;
         if lost {
             self.leaked += 1;
         } else {
+            self.count_cancelled(index, was);
+        }
+        let row = self.table.at(index);
+        let result = row.result;
+        if !lost {
             let vtable = row.vtable.expect("an op that is done has a vtable");
             // SAFETY: the cell holds the op, and the kernel has had its last word, or never heard
             // of it.

@@ -9,9 +9,12 @@ use rustix::io::Errno;
 
 use super::alarm::monotonic;
 use super::{Refusal, Shared};
-use crate::inflight::{CANCELED, Cancelled, Inflight, POISONED, Pending, Which};
+use crate::inflight::{CANCELED, Inflight, POISONED, Pending};
 use crate::notify::Calls;
+use crate::shutdown::Report;
+use crate::stats::Stats;
 use crate::sync::{AtomicU64, Ordering};
+use crate::time::Clock;
 use crate::trace::Note;
 
 /// How often a drain tries again to send its cancels, when the kernel has no memory for them.
@@ -26,6 +29,15 @@ static LEAKED: AtomicU64 = AtomicU64::new(0);
 #[must_use]
 pub fn leaked_ops() -> u64 {
     LEAKED.load(Ordering::Relaxed)
+}
+
+/// A shutdown that has begun: its number, and how things were.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending {
+    number: u64,
+    out: usize,
+    cancelled: u64,
+    leaked: u64,
 }
 
 impl Shared {
@@ -71,7 +83,7 @@ impl Shared {
         });
         LEAKED.fetch_add(leaked as u64, Ordering::Relaxed);
         let wakers = std::mem::take(&mut self.lock().idle_wakers);
-        wakers.into_iter().for_each(|waker| calls.call(|| waker.wake()));
+        wakers.into_values().for_each(|waker| calls.call(|| waker.wake()));
     }
 
     // Poison.
@@ -112,35 +124,79 @@ impl Shared {
     // Shutdown.
 
     /// Begins the end: nothing can be queued from now on, everything that is out is cancelled, and
-    /// given up at the deadline. Returns how much was out, and the tally of the cancels.
-    pub(crate) fn begin_shutdown(&self, deadline: Instant) -> Option<(usize, u64)> {
+    /// given up at the deadline.
+    pub(crate) fn begin_shutdown(&self, deadline: Instant) -> Option<Ending> {
         self.check_process().ok()?;
         self.refuse(Refusal::Closed);
-        let Pending { queued, in_kernel, .. } = self.pending();
+        let deadline = monotonic(deadline);
+        let Stats { cancelled, leaked, .. } = self.counters.snapshot(0);
         let mut core = self.lock();
-        core.alarm.give_up_at = Some(monotonic(deadline));
+        let Pending { queued, in_kernel, .. } = core.inflight.pending();
+        let earlier = core.alarm.give_up_at.replace(deadline);
+        core.alarm.give_up_at = earlier.into_iter().chain([deadline]).min();
+        core.shutdowns += 1;
+        let number = core.shutdowns;
         drop(core);
-        let tally = self.cancel_many(Which::All)?;
-        Some((queued + in_kernel, tally))
+        self.ending.store(true, Ordering::Relaxed);
+        let mut calls = Calls::default();
+        self.change(&mut calls, Inflight::cancel_all);
+        calls.resume();
+        // It may have to wake up earlier than it thought.
+        self.seat.call_sleeper();
+        Some(Ending { number, out: queued + in_kernel, cancelled, leaked })
     }
 
-    /// How many ops this ring has leaked, and what its cancels achieved, if nothing is out any more.
-    /// Else `waker` is kept.
-    pub(crate) fn shut_down(&self, tally: u64, waker: Waker) -> Option<(usize, Cancelled)> {
+    /// What became of the ops of a shutdown, if nothing is out any more. Else `waker` is kept.
+    pub(crate) fn shut_down(&self, ending: &Ending, waker: Waker) -> Option<Report> {
         if self.check_process().is_err() {
-            return Some((0, Cancelled::default()));
+            return Some(Report::default());
         }
+        let mut calls = Calls::default();
+        self.give_up_if_late(&mut calls);
+        calls.resume();
         let mut core = self.lock();
         if !core.inflight.is_idle() {
-            core.idle_wakers.push(waker);
+            let replaced = core.idle_wakers.insert(ending.number, waker);
+            drop(core);
+            drop(replaced);
             return None;
         }
         core.alarm.give_up_at = None;
-        let cancelled = core.inflight.tallied(tally, &mut None).unwrap_or_default();
-        let leaked = core.inflight.leaked();
         drop(core);
-        drop(waker);
-        Some((leaked, cancelled))
+        self.ending.store(false, Ordering::Relaxed);
+        let Stats { cancelled, leaked, .. } = self.counters.snapshot(0);
+        let since = |now: u64, then: u64| usize::try_from(now - then).unwrap_or(usize::MAX);
+        let (cancelled, leaked) =
+            (since(cancelled, ending.cancelled), since(leaked, ending.leaked));
+        let finished = ending.out.saturating_sub(cancelled + leaked);
+        Some(Report { cancelled, finished, leaked })
+    }
+
+    /// Nobody awaits the shutdown any more.
+    pub(crate) fn forget_shutdown(&self, ending: &Ending) {
+        if self.check_process().is_ok() {
+            let left = self.lock().idle_wakers.remove(&ending.number);
+            let mut calls = Calls::default();
+            calls.call(|| drop(left));
+        }
+    }
+
+    /// Whether the deadline of a shutdown is over. Its alarm tells, unless the kernel takes no SQE.
+    pub(super) fn is_late(&self) -> bool {
+        if !self.ending.load(Ordering::Relaxed) {
+            return false;
+        }
+        let now = Clock::Monotonic.now();
+        self.lock().alarm.give_up_at.take_if(|at| *at <= now).is_some()
+    }
+
+    pub(super) fn give_up_if_late(&self, calls: &mut Calls) {
+        if self.is_late() {
+            // What has ended by now has ended.
+            let _ = self.flush();
+            self.reap_into(calls);
+            self.give_up(calls);
+        }
     }
 
     /// One round of the drain; false when there is nothing left to hope for.

@@ -13,6 +13,7 @@ mod reap;
 mod submit;
 mod workers;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::Waker;
@@ -27,12 +28,13 @@ use crate::error;
 use crate::inflight::{After, Inflight, Pending, Token};
 use crate::op::{Op, Opcode, Until};
 use crate::stats::{Counters, Stats};
-use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard};
 use crate::time::Clock;
 use crate::trace::Span;
 use alarm::Alarm;
 use workers::Workers;
 
+pub(crate) use end::Ending;
 pub use end::leaked_ops;
 
 /// What all handles and clones of a ring share.
@@ -44,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) seat: Seat,
     counters: Arc<Counters>,
     workers: Workers,
+    /// A shutdown has a deadline.
+    ending: AtomicBool,
     drain_timeout: Duration,
 }
 
@@ -56,8 +60,9 @@ struct Core {
     counters: Arc<Counters>,
     /// Why nothing is queued any more.
     refusal: Option<Refusal>,
-    /// Who waits for the end of all that is out.
-    idle_wakers: Vec<Waker>,
+    /// Who waits for the end of all that is out, by number.
+    idle_wakers: BTreeMap<u64, Waker>,
+    shutdowns: u64,
     /// The kernel watches the bell of [`Seat`].
     bell_armed: bool,
     /// Lists that a reap fills, kept so that it does not allocate them.
@@ -96,7 +101,8 @@ impl Shared {
             alarm: Alarm::new(config.stuck_after),
             counters: Arc::clone(&counters),
             refusal: None,
-            idle_wakers: Vec::new(),
+            idle_wakers: BTreeMap::new(),
+            shutdowns: 0,
             bell_armed: false,
             spare: After::default(),
         };
@@ -108,6 +114,7 @@ impl Shared {
             seat,
             counters,
             workers: Workers::default(),
+            ending: AtomicBool::new(false),
             drain_timeout: config.drain_timeout,
         })
     }

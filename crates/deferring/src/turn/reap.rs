@@ -100,7 +100,8 @@ impl Core {
         found.counted = found.ops;
         self.inflight.publish();
         if !self.idle_wakers.is_empty() && self.inflight.is_idle() {
-            found.after.wakers.append(&mut self.idle_wakers);
+            let idle_wakers = std::mem::take(&mut self.idle_wakers);
+            found.after.wakers.extend(idle_wakers.into_values());
         }
     }
 }
@@ -117,6 +118,7 @@ impl Shared {
 
     pub(super) fn reap_into(&self, calls: &mut Calls) -> usize {
         let mut ops = 0;
+        self.give_up_if_late(calls);
         let Some(mut left) = self.begin_reap(self.kernel.wants_enter()) else { return ops };
         loop {
             let mut found = Found::default();
@@ -133,7 +135,7 @@ impl Shared {
     /// As [`reap`](Self::reap), for the thread in the seat: what follows is delivered later, when
     /// the seat is free for what the user's code may do.
     pub(crate) fn collect_seated(&self) -> Found {
-        let mut found = Found::default();
+        let mut found = Found { give_up: self.is_late(), ..Found::default() };
         // What is kept back is handed over when this thread sleeps, which it does next.
         let fetch = self.kernel.wants_enter() && !self.kernel.cq_ready();
         let Some(mut left) = self.begin_reap(fetch) else { return found };
@@ -178,7 +180,7 @@ impl Shared {
     }
 
     /// Has the kernel hand over what it keeps back.
-    fn flush(&self) -> Result<(), Errno> {
+    pub(super) fn flush(&self) -> Result<(), Errno> {
         if self.kernel.overflowed() {
             self.counters.overflows.fetch_add(1, Ordering::Relaxed);
             Note::Overflow.tell();
@@ -213,6 +215,9 @@ impl Shared {
             self.bury(calls);
         }
         if found.give_up {
+            // What has ended by now has ended.
+            let _ = self.flush();
+            self.reap_into(calls);
             self.give_up(calls);
         }
         if found.cancel_again || found.more {

@@ -239,6 +239,7 @@ impl Shared {
 
     /// Deals with what the ring has asked for itself, and sends what that allows.
     fn settle(&self, calls: &mut Calls) -> Result<(), Errno> {
+        self.give_up_if_late(calls);
         self.reap_own(calls);
         let core = self.lock();
         let more = core.has_own_to_send() || core.inflight.has_more_to_send();
