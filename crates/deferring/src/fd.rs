@@ -5,6 +5,7 @@
 //! registered with the kernel.
 #![allow(unsafe_code)] // The one place where a number becomes an owned descriptor.
 
+mod mounts;
 mod nature;
 
 use std::fs::File;
@@ -270,7 +271,8 @@ impl Lease {
         self.0.as_ref().is_some_and(|shared| Arc::ptr_eq(shared, &fd.shared))
     }
 
-    /// What is behind it. Asks the kernel the first time, with up to two system calls.
+    /// What is behind it. Asks the kernel the first time, with a system call; and reads the list of
+    /// mounts when it meets a mount for the first time.
     pub(crate) fn nature(&self) -> Nature {
         let Ok(fd) = self.try_as_fd() else { return Nature::Stream };
         self.0.as_ref().map_or(Nature::Stream, |shared| {

@@ -23,6 +23,8 @@ use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
 pub(crate) struct Seat {
     taken: AtomicBool,
     asleep: AtomicBool,
+    /// The only thread that may submit waits in the ring, by hand.
+    submitter_waits: AtomicBool,
     bell: OwnedFd,
     /// Threads that found the seat taken, asleep until it is free or their task is woken.
     queue: Mutex<Vec<Thread>>,
@@ -34,6 +36,7 @@ impl Seat {
         Ok(Self {
             taken: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
+            submitter_waits: AtomicBool::new(false),
             bell: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             queue: Mutex::new(Vec::new()),
             queued: AtomicUsize::new(0),
@@ -84,6 +87,20 @@ impl Seat {
         }
     }
 
+    /// Calls whoever may submit what the caller may not, if it sleeps in the ring.
+    pub(crate) fn call_submitter(&self) {
+        if self.is_asleep() || self.submitter_waits.load(Ordering::SeqCst) {
+            let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// From now on, until the return value is dropped, [`call_submitter`](Self::call_submitter)
+    /// rings the bell.
+    pub(crate) fn submitter_waits(&self) -> Waits<'_> {
+        self.submitter_waits.store(true, Ordering::SeqCst);
+        Waits { seat: self }
+    }
+
     /// For the thread in the seat, awake: what the bell called for will be looked at now.
     pub(crate) fn silence(&self) {
         // It fails only when nobody rang: nothing to silence.
@@ -106,6 +123,17 @@ impl Drop for Seated<'_> {
             drop(queue);
             threads.iter().for_each(Thread::unpark);
         }
+    }
+}
+
+/// The only thread that may submit waits, or is about to.
+pub(crate) struct Waits<'a> {
+    seat: &'a Seat,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.seat.submitter_waits.store(false, Ordering::SeqCst);
     }
 }
 

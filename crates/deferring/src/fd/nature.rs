@@ -1,17 +1,23 @@
 //! What is behind a descriptor, as far as it decides where the kernel runs ops on it.
 //!
-//! Asked once for each [`Fd`](super::Fd), when the first op needs to know. Not: what follows from
-//! it (`op/place.rs`).
+//! Asked once for each [`Fd`](super::Fd), when the first op needs to know. A file server is not
+//! asked: it may not answer. Not: what follows from it (`op/place.rs`), nor which file system is
+//! mounted where (`mounts.rs`).
 
 use std::os::fd::AsFd;
 
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{AtFlags, FileType, OFlags, Statx, StatxFlags};
+
+use super::mounts;
 
 /// What is behind a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Nature {
-    /// A pipe, socket, terminal, eventfd: the kernel waits for it without a thread.
+    /// A pipe, socket, eventfd: the kernel waits for it without a thread.
     Stream,
+    /// A terminal, or a device like one: the same for reads, but a write that finds little room
+    /// blocks whoever makes it.
+    Terminal,
     /// A device that never makes anybody wait, such as `/dev/zero`.
     Ready,
     /// A file on a disk, or a disk: reads wait for it without a thread.
@@ -23,70 +29,47 @@ pub(crate) enum Nature {
     Remote,
 }
 
-/// What `f_type` of `statfs(2)` says for disks that read without a thread: `EXT2`, `EXT3`, `EXT4`;
-/// `XFS`, `BTRFS`, `F2FS`.
-const DISKS: [u32; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010];
-
-/// Local file systems that need a thread: `TMPFS`, `RAMFS`, `HUGETLBFS`, `OVERLAYFS`, `PROC`, `SYSFS`,
-/// `DEVPTS`, `DEBUGFS`, `TRACEFS`, `CGROUP`, `CGROUP2`, `BPF_FS`, `SECURITYFS`, `CONFIGFS`, `EFIVARFS`,
-/// `ISOFS`, `UDF`, `MSDOS`, `EXFAT`, `SQUASHFS`, `EROFS`, `ZFS`, `BCACHEFS`, `MQUEUE`, `SECRETMEM`.
-const LOCALS: [u32; 25] = [
-    0x0102_1994,
-    0x8584_58f6,
-    0x9584_58f6,
-    0x794c_7630,
-    0x9fa0,
-    0x6265_6572,
-    0x1cd1,
-    0x6462_6720,
-    0x7472_6163,
-    0x0027_e0eb,
-    0x6367_7270,
-    0xcafe_4a11,
-    0x7363_6673,
-    0x6265_6570,
-    0xde5e_81e4,
-    0x9660,
-    0x1501_3346,
-    0x4d44,
-    0x2011_bab0,
-    0x7371_7368,
-    0xe0f5_e1e2,
-    0x2fc1_2fc1,
-    0xca45_1a4e,
-    0x1980_0202,
-    0x5345_434d,
-];
-
 /// The major number of `/dev/null`, `/dev/zero`, `/dev/full`, `/dev/random`, `/dev/urandom`.
 const MEMORY: u32 = 1;
 
+/// `STATX_MNT_ID_UNIQUE`, since 6.8.
+const UNIQUE_MOUNT: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+
 impl Nature {
-    /// Asks the kernel: one system call, two for files.
+    /// Asks the kernel, and what is mounted if a mount is new to us. On kernels before 6.8, which
+    /// cannot tell mounts apart for ever, by `fstatfs`, which may ask a server.
     pub(super) fn of(fd: impl AsFd) -> Self {
-        let Ok(stat) = rustix::fs::fstat(&fd) else { return Self::Remote };
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::BlockDevice => Self::Disk,
-            FileType::RegularFile | FileType::Directory | FileType::Symlink => {
-                rustix::fs::fstatfs(fd).map_or(Self::Remote, |fs| Self::of_file_system(fs.f_type))
-            }
-            FileType::CharacterDevice if rustix::fs::major(stat.st_rdev) == MEMORY => Self::Ready,
-            // An eventfd and its like have no type at all.
-            FileType::Fifo | FileType::Socket | FileType::CharacterDevice | FileType::Unknown => {
-                Self::Stream
-            }
+        let wanted = StatxFlags::TYPE | UNIQUE_MOUNT;
+        let Some(stat) = statx(&fd, wanted) else { return Self::by_statfs(fd) };
+        if let Some(nature) = Self::of_type(stat.stx_mode.into(), stat.stx_rdev_major) {
+            return nature;
         }
+        if stat.stx_mask & UNIQUE_MOUNT.bits() == 0 {
+            return Self::by_statfs(fd);
+        }
+        let by_mount = mounts::nature(stat.stx_mnt_id, || {
+            statx(&fd, StatxFlags::MNT_ID).map(|stat| stat.stx_mnt_id)
+        });
+        // Mounted nowhere that we see: detached, or the kernel's own.
+        by_mount.unwrap_or(Self::Remote)
     }
 
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Magic numbers have 32 bits.
-    fn of_file_system(magic: impl Into<i64>) -> Self {
-        let magic = magic.into() as u32;
-        if DISKS.contains(&magic) {
-            Self::Disk
-        } else if LOCALS.contains(&magic) {
-            Self::Local
-        } else {
-            Self::Remote
+    fn by_statfs(fd: impl AsFd) -> Self {
+        let Ok(stat) = rustix::fs::fstat(&fd) else { return Self::Remote };
+        Self::of_type(stat.st_mode, rustix::fs::major(stat.st_rdev)).unwrap_or_else(|| {
+            rustix::fs::fstatfs(fd).map_or(Self::Remote, |fs| mounts::by_magic(fs.f_type))
+        })
+    }
+
+    /// What the type alone tells. `None` for files.
+    fn of_type(mode: u32, major: u32) -> Option<Self> {
+        match FileType::from_raw_mode(mode) {
+            FileType::BlockDevice => Some(Self::Disk),
+            FileType::CharacterDevice if major == MEMORY => Some(Self::Ready),
+            FileType::CharacterDevice => Some(Self::Terminal),
+            // An eventfd and its like have no type at all.
+            FileType::Fifo | FileType::Socket | FileType::Unknown => Some(Self::Stream),
+            FileType::RegularFile | FileType::Directory | FileType::Symlink => None,
         }
     }
 
@@ -98,6 +81,7 @@ impl Nature {
             Self::Local => 3,
             Self::Remote => 4,
             Self::Ready => 5,
+            Self::Terminal => 6,
         }
     }
 
@@ -108,9 +92,16 @@ impl Nature {
             3 => Some(Self::Local),
             4 => Some(Self::Remote),
             5 => Some(Self::Ready),
+            6 => Some(Self::Terminal),
             _ => None,
         }
     }
+}
+
+/// What is known of a descriptor without asking a server.
+fn statx(fd: impl AsFd, mask: StatxFlags) -> Option<Statx> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    rustix::fs::statx(fd, "", flags, mask).ok()
 }
 
 /// Whether transfers go past the page cache.
@@ -127,19 +118,25 @@ mod tests {
     #[test]
     fn what_is_behind_a_descriptor_is_told_apart() {
         let (pipe, _writer) = rustix::pipe::pipe().unwrap();
-        assert_eq!(Nature::of(pipe), Nature::Stream);
-        assert_eq!(Nature::of(File::open("/dev/null").unwrap()), Nature::Ready);
         let flags = rustix::event::EventfdFlags::CLOEXEC;
-        assert_eq!(Nature::of(rustix::event::eventfd(0, flags).unwrap()), Nature::Stream);
+        let eventfd = rustix::event::eventfd(0, flags).unwrap();
+        assert_eq!([Nature::of(pipe), Nature::of(eventfd)], [Nature::Stream; 2]);
+        assert_eq!(Nature::of(File::open("/dev/null").unwrap()), Nature::Ready);
+        assert_eq!(Nature::of(File::open("/dev/ptmx").unwrap()), Nature::Terminal);
         assert_eq!(Nature::of(File::open("/proc/self/comm").unwrap()), Nature::Local);
-        assert_eq!(Nature::of_file_system(0xef53), Nature::Disk);
-        assert_eq!(Nature::of_file_system(0x6573_5546), Nature::Remote, "FUSE");
-        assert_eq!(Nature::of_file_system(0x6969), Nature::Remote, "NFS");
+    }
+
+    #[test]
+    fn both_ways_to_ask_tell_the_same() {
+        for path in ["/", "/proc/self/comm", "/dev", "/sys", "/dev/null", "/tmp"] {
+            let Ok(file) = File::open(path) else { continue };
+            assert_eq!(Nature::of(&file), Nature::by_statfs(&file), "{path}");
+        }
     }
 
     #[test]
     fn a_nature_survives_as_a_byte() {
-        for byte in 1..=5 {
+        for byte in 1..=6 {
             assert_eq!(Nature::from_byte(byte).map(Nature::to_byte), Some(byte));
         }
         assert_eq!(Nature::from_byte(0), None);

@@ -69,6 +69,8 @@ pub(crate) struct Inflight {
     /// Cancels that an SQE names.
     cancels_submitted: usize,
     leaked: usize,
+    /// Ops that ended without a CQE, by the ring's own doing, and that no reap has told of.
+    ended_unseen: usize,
     groups: u32,
     counters: Arc<Counters>,
     spans: Spans,
@@ -172,6 +174,7 @@ impl Inflight {
             in_kernel: [0; Class::COUNT],
             cancels_submitted: 0,
             leaked: 0,
+            ended_unseen: 0,
             groups: 0,
             counters,
             spans: Spans::new(),
@@ -707,11 +710,18 @@ impl Inflight {
             // If somebody has asked for a cancel before, it is that one.
             if row.state.is_out() && row.cancel == Cancel::None {
                 row.marks.set(Marks::TIMED_OUT, true);
+                let waits = matches!(row.state, State::Waiting | State::Drifting);
+                self.ended_unseen += usize::from(waits);
                 self.counters.timed_out.add(1);
                 self.own_cancels = true;
                 self.advance_as(token.index(), Event::Cancel, TIMED_OUT, after);
             }
         }
+    }
+
+    /// How many ops have ended without a CQE since this was asked before.
+    pub(crate) const fn take_ended_unseen(&mut self) -> usize {
+        std::mem::replace(&mut self.ended_unseen, 0)
     }
 
     pub(crate) fn needs_ticks(&self) -> bool {
@@ -746,6 +756,7 @@ impl Inflight {
             self.advance_as(index, Event::Cancel, SATURATED, after);
             failed += 1;
         }
+        self.ended_unseen += failed;
         let (mut stolen, lane) = (0, &mut self.cancel_lane);
         let mut unproven = Vec::new();
         self.admission.unproven(&mut self.table, went, |index| unproven.push(index));

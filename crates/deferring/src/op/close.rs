@@ -61,8 +61,8 @@ unsafe impl Op for Close {
             Some(Nature::Stream | Nature::Ready | Nature::Disk | Nature::Local) => {
                 Place::of(Class::Control)
             }
-            // A file server is told, and may not answer.
-            Some(Nature::Remote) | None => Place::worker(Kind::Sync),
+            // A file server is told, and may not answer; a terminal waits until all is written.
+            Some(Nature::Remote | Nature::Terminal) | None => Place::worker(Kind::Sync),
         }
     }
 

@@ -138,11 +138,12 @@ impl Place {
     pub(crate) fn transfer(fd: &Lease, len: usize, direction: Direction) -> Self {
         let data = Self::worker(Kind::Data);
         match fd.nature() {
-            Nature::Stream => {
+            Nature::Terminal if direction == Direction::Out => Self { in_worker: true, ..data },
+            Nature::Stream | Nature::Terminal => {
                 Self { turnstile: Some((fd.raw(), direction)), ..Self::of(Class::Pollable) }
             }
-            Nature::Ready => Self { in_worker: len > INLINE_MAX, ..Self::of(Class::Pollable) },
-            Nature::Disk if len > INLINE_MAX => Self { in_worker: true, ..data },
+            Nature::Ready | Nature::Disk if len > INLINE_MAX => Self { in_worker: true, ..data },
+            Nature::Ready => Self::of(Class::Pollable),
             // A buffered write takes locks that no kernel can wait for without a thread.
             Nature::Disk if direction == Direction::Out && !fd.is_direct() => data,
             Nature::Disk => Self { disk: true, ..Self::of(Class::Pollable) },
@@ -155,7 +156,7 @@ impl Place {
     pub(crate) fn poll(fd: &Lease) -> Self {
         match fd.nature() {
             Nature::Remote => Self { in_worker: true, ..Self::worker(Kind::Data) },
-            Nature::Stream | Nature::Ready | Nature::Disk | Nature::Local => {
+            Nature::Stream | Nature::Terminal | Nature::Ready | Nature::Disk | Nature::Local => {
                 Self::of(Class::Control)
             }
         }

@@ -190,13 +190,15 @@ impl Shared {
         self.lock().alarm.give_up_at.take_if(|at| *at <= now).is_some()
     }
 
-    pub(super) fn give_up_if_late(&self, calls: &mut Calls) {
-        if self.is_late() {
+    pub(super) fn give_up_if_late(&self, calls: &mut Calls) -> bool {
+        let late = self.is_late();
+        if late {
             // What has ended by now has ended.
             let _ = self.flush();
             self.reap_into(calls);
             self.give_up(calls);
         }
+        late
     }
 
     /// One round of the drain; false when there is nothing left to hope for.

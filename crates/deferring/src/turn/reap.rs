@@ -17,7 +17,7 @@ use crate::trace::Note;
 const REAP_BATCH: usize = 64;
 
 /// The most of the ring's own requests that are out at once, one of each kind.
-const OWN_MAX: usize = 4;
+pub(super) const OWN_MAX: usize = 4;
 
 /// What a reap found, and whom it concerns. To be delivered with nothing locked.
 #[derive(Default)]
@@ -72,13 +72,16 @@ impl Core {
     }
 
     /// As [`reap_batch`](Self::reap_batch), up to the first CQE that is not about the ring's own.
-    fn reap_own(&mut self, found: &mut Found) {
+    /// The bell's is, with `bell`.
+    fn reap_own(&mut self, bell: bool, found: &mut Found) {
         let mut time_is_up = false;
         while let Some(cqe) = self.cq.pop() {
             match Token::from_user_data(cqe.user_data).own_kind() {
-                Some(own) if own != Own::Bell => {
+                Some(own) if bell || own != Own::Bell => {
                     self.inflight.complete(cqe, &mut found.after);
                     time_is_up |= self.alarm.answered(own);
+                    self.bell_armed &= own != Own::Bell;
+                    found.bell |= own == Own::Bell;
                 }
                 _ => {
                     self.cq.put_back();
@@ -94,6 +97,7 @@ impl Core {
         if time_is_up && self.strike(&mut found.after) {
             found.give_up = true;
         }
+        found.ops += self.inflight.take_ended_unseen();
         found.graves |= self.inflight.has_graves();
         found.more |= self.inflight.has_more_to_send() || self.has_own_to_send();
         self.counters.ended.add((found.ops - found.counted) as u64);
@@ -170,13 +174,21 @@ impl Shared {
         Some(in_kernel + cancels + OWN_MAX)
     }
 
-    /// Deals with answers to the ring's own requests that are next in the CQ.
-    pub(super) fn reap_own(&self, calls: &mut Calls) {
-        if self.kernel.cq_ready() {
-            let mut found = Found::default();
-            self.lock().reap_own(&mut found);
-            self.deliver_to(found, calls);
+    /// Deals with answers to the ring's own requests that are next in the CQ. True if an op has ended
+    /// by that.
+    pub(super) fn reap_own(&self, calls: &mut Calls) -> bool {
+        if !self.kernel.cq_ready() {
+            return false;
         }
+        let mut found = Found::default();
+        // Where one thread alone may submit, its wait has the bell.
+        self.lock().reap_own(self.params().single_issuer, &mut found);
+        if found.bell {
+            self.seat.silence();
+        }
+        let ended = found.any() || found.give_up;
+        self.deliver_to(found, calls);
+        ended
     }
 
     /// Has the kernel hand over what it keeps back.
@@ -225,7 +237,7 @@ impl Shared {
             match self.submit_up_to(0, calls) {
                 Ok(_) => {}
                 // Written and not sent: whoever sleeps on the ring may be allowed what we are not.
-                Err(_) => self.seat.call_sleeper(),
+                Err(_) => self.seat.call_submitter(),
             }
         }
         if found.after.has_room() {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
+use super::reap::OWN_MAX;
 use super::workers::{Workers, default_limit};
 use super::{Core, Shared};
 use crate::error;
@@ -17,6 +18,19 @@ use crate::inflight::{Own, Pending, Token};
 use crate::notify::Calls;
 use crate::op::{Opcode, Sqe, poll32};
 use crate::trace::Note;
+
+/// How long to wait before what the kernel had no memory for is sent again.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// What came of dealing with the ring's own requests.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Settled {
+    Nothing,
+    /// An op has ended, without a CQE.
+    Ended,
+    /// Something is to be sent, for which the kernel has no memory now.
+    Unsent,
+}
 
 /// How many interrupted system calls a submit makes again.
 const INTERRUPTS_MAX: usize = 1000;
@@ -149,7 +163,7 @@ impl Shared {
                 Ok(0) => return Ok(taken.min(ops)),
                 Ok(n) => {
                     taken += n as usize;
-                    if taken > most {
+                    if taken > most + OWN_MAX {
                         return Ok(taken.min(ops));
                     }
                 }
@@ -169,6 +183,7 @@ impl Shared {
             let mut core = self.lock();
             let filled = core.fill(&self.workers, &mut fresh);
             let full = core.sq.room() == 0;
+            let own = core.has_own_to_send();
             drop(core);
             taken += filled.ops as usize;
             if filled.unconsumed > 0 {
@@ -176,7 +191,7 @@ impl Shared {
                 self.kernel.submit(filled.unconsumed)?;
             }
             // What did not fit goes on when the kernel's thread has made room.
-            if !full || taken >= most {
+            if !full || taken >= most && !own {
                 return Ok(taken);
             }
             match self.kernel.wait_for_room() {
@@ -209,49 +224,70 @@ impl Shared {
         let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut left = timeout;
         loop {
-            self.settle(calls)?;
-            if self.kernel.cq_ready() {
+            let settled = self.settle(calls)?;
+            if settled == Settled::Ended || self.kernel.cq_ready() {
                 return Ok(true);
             }
-            let waited = if left == Some(Duration::ZERO) {
-                if !self.kernel.wants_enter() {
-                    return Ok(false);
+            if left == Some(Duration::ZERO) {
+                if self.kernel.wants_enter() {
+                    self.kernel.flush()?;
+                    return Ok(self.settle(calls)? == Settled::Ended || self.kernel.cq_ready());
                 }
-                self.kernel.flush()
-            } else {
-                self.kernel.submit_and_wait(0, left).map(drop)
-            };
-            match waited {
+                return Ok(false);
+            }
+            let unsent = settled == Settled::Unsent;
+            let most = if unsent { Some(left.map_or(RETRY, |left| left.min(RETRY))) } else { left };
+            match self.sleep(most) {
                 Ok(()) => {}
+                Err(Errno::TIME) if unsent => {}
                 Err(Errno::TIME | Errno::INTR) => {
-                    self.settle(calls)?;
-                    return Ok(self.kernel.cq_ready());
+                    return Ok(self.settle(calls)? == Settled::Ended || self.kernel.cq_ready());
                 }
                 Err(errno) => return Err(errno),
-            }
-            if left == Some(Duration::ZERO) {
-                self.settle(calls)?;
-                return Ok(self.kernel.cq_ready());
             }
             left = end.map(|end| end.saturating_duration_since(Instant::now())).or(left);
         }
     }
 
+    /// Sleeps until a CQE is there. Where one thread alone may submit, others can call it.
+    fn sleep(&self, time: Option<Duration>) -> Result<(), Errno> {
+        if !self.params().single_issuer {
+            return self.kernel.submit_and_wait(0, time).map(drop);
+        }
+        let waits = self.seat.submitter_waits();
+        let mut core = self.lock();
+        core.arm_bell(self.seat.bell());
+        let count = core.sq.publish();
+        drop(core);
+        let slept = self.kernel.submit_and_wait(count, time).map(drop);
+        drop(waits);
+        match slept {
+            // Another thread waits: it need not be called.
+            Err(Errno::EXIST) => self.kernel.submit_and_wait(0, time).map(drop),
+            slept => slept,
+        }
+    }
+
     /// Deals with what the ring has asked for itself, and sends what that allows.
-    fn settle(&self, calls: &mut Calls) -> Result<(), Errno> {
-        self.give_up_if_late(calls);
-        self.reap_own(calls);
+    fn settle(&self, calls: &mut Calls) -> Result<Settled, Errno> {
+        let late = self.give_up_if_late(calls);
+        let ended = self.reap_own(calls) || late;
         let core = self.lock();
-        let more = core.has_own_to_send() || core.inflight.has_more_to_send();
+        let more = core.has_own_to_send()
+            || core.inflight.has_more_to_send()
+            || !self.params().sqpoll && core.sq.unconsumed() > 0;
         drop(core);
         if more {
             match self.submit_up_to(0, calls) {
-                // Whoever may submit will, at its next turn.
-                Ok(_) | Err(Errno::EXIST | Errno::AGAIN | Errno::BUSY | Errno::NOMEM) => {}
+                Ok(_) | Err(Errno::EXIST) => {}
+                Err(Errno::AGAIN | Errno::BUSY | Errno::NOMEM | Errno::INTR) if !ended => {
+                    return Ok(Settled::Unsent);
+                }
+                Err(Errno::AGAIN | Errno::BUSY | Errno::NOMEM | Errno::INTR) => {}
                 Err(errno) => return Err(errno),
             }
         }
-        Ok(())
+        Ok(if ended { Settled::Ended } else { Settled::Nothing })
     }
 
     /// One round for the thread in the seat: submits and sleeps until something comes, in one

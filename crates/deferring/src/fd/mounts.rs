@@ -1,0 +1,120 @@
+//! Which file system is mounted where, by name and by number.
+//!
+//! By the list of mounts, since asking a file system by `statfs(2)` asks its server. Mounts are known by
+//! the number that is never used again, so that what was found once stays so. Not: files.
+
+use super::Nature;
+use crate::sync::Mutex;
+
+/// File systems of disks that read without a thread.
+const DISKS: [(&str, u32); 6] = [
+    ("ext4", 0xef53),
+    ("ext3", 0xef53),
+    ("ext2", 0xef53),
+    ("xfs", 0x5846_5342),
+    ("btrfs", 0x9123_683e),
+    ("f2fs", 0xf2f5_2010),
+];
+
+/// Local file systems that need a thread.
+const LOCALS: [(&str, u32); 27] = [
+    ("tmpfs", 0x0102_1994),
+    ("devtmpfs", 0x0102_1994),
+    ("ramfs", 0x8584_58f6),
+    ("hugetlbfs", 0x9584_58f6),
+    ("overlay", 0x794c_7630),
+    ("proc", 0x9fa0),
+    ("sysfs", 0x6265_6572),
+    ("devpts", 0x1cd1),
+    ("debugfs", 0x6462_6720),
+    ("tracefs", 0x7472_6163),
+    ("cgroup", 0x0027_e0eb),
+    ("cgroup2", 0x6367_7270),
+    ("bpf", 0xcafe_4a11),
+    ("securityfs", 0x7363_6673),
+    ("configfs", 0x6265_6570),
+    ("efivarfs", 0xde5e_81e4),
+    ("iso9660", 0x9660),
+    ("udf", 0x1501_3346),
+    ("vfat", 0x4d44),
+    ("msdos", 0x4d44),
+    ("exfat", 0x2011_bab0),
+    ("squashfs", 0x7371_7368),
+    ("erofs", 0xe0f5_e1e2),
+    ("zfs", 0x2fc1_2fc1),
+    ("bcachefs", 0xca45_1a4e),
+    ("mqueue", 0x1980_0202),
+    ("pstore", 0x6165_676c),
+];
+
+/// By what `statfs(2)` says.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Magic numbers have 32 bits.
+pub(super) fn by_magic(magic: impl Into<i64>) -> Nature {
+    let magic = magic.into() as u32;
+    by(|&(_, number)| number == magic)
+}
+
+fn by_name(name: &str) -> Nature {
+    by(|&(each, _)| each == name)
+}
+
+fn by(is_it: impl Fn(&(&str, u32)) -> bool) -> Nature {
+    if DISKS.iter().any(&is_it) {
+        Nature::Disk
+    } else if LOCALS.iter().any(&is_it) {
+        Nature::Local
+    } else {
+        Nature::Remote
+    }
+}
+
+/// Mounts that were looked up, by their unique numbers. At most so many are kept.
+static KNOWN: Mutex<Vec<(u64, Nature)>> = Mutex::new(Vec::new());
+const KNOWN_MAX: usize = 256;
+
+/// What files of a mount are. `number` gives the mount's number in the list of mounts, for one that
+/// is new to us. `None` if it is not in that list.
+pub(super) fn nature(unique: u64, number: impl FnOnce() -> Option<u64>) -> Option<Nature> {
+    let known = KNOWN.lock().iter().find(|(id, _)| *id == unique).map(|(_, nature)| *nature);
+    if known.is_some() {
+        return known;
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let found = by_name(file_system(&mounts, number()?)?);
+    let mut known = KNOWN.lock();
+    if known.len() == KNOWN_MAX {
+        known.clear();
+    }
+    known.push((unique, found));
+    Some(found)
+}
+
+/// The name of a mount's file system. A line is `36 35 98:0 / /mnt rw - ext4 /dev/sda rw`, with any
+/// number of words before the dash.
+fn file_system(mounts: &str, number: u64) -> Option<&str> {
+    let is_it =
+        |line: &&str| line.split(' ').next().and_then(|word| word.parse().ok()) == Some(number);
+    mounts.lines().find(is_it)?.split_once(" - ")?.1.split(' ').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_is_known_by_name_and_by_number() {
+        assert_eq!([by_name("ext4"), by_magic(0xef53)], [Nature::Disk; 2]);
+        assert_eq!([by_name("tmpfs"), by_magic(0x0102_1994)], [Nature::Local; 2]);
+        assert_eq!([by_name("fuse.sshfs"), by_magic(0x6573_5546)], [Nature::Remote; 2]);
+        assert_eq!([by_name("nfs4"), by_magic(0x6969)], [Nature::Remote; 2]);
+    }
+
+    #[test]
+    fn a_mount_is_found_in_the_list() {
+        let mounts = "36 35 98:0 / / rw,noatime master:1 - ext4 /dev/root rw\n\
+                      361 35 0:5 / /a\\040b rw - fuse.sshfs host: rw\n";
+        assert_eq!(file_system(mounts, 36), Some("ext4"));
+        assert_eq!(file_system(mounts, 361), Some("fuse.sshfs"));
+        assert_eq!(file_system(mounts, 3), None);
+    }
+}
