@@ -127,7 +127,8 @@ impl Builder {
 
     /// Only the thread that builds the ring will submit to it (`IORING_SETUP_SINGLE_ISSUER`, since
     /// 6.0). Default off: a ring can be used from any thread. Another thread's
-    /// [`submit`](Ring::submit) fails with `EEXIST`; queueing and reaping stay free.
+    /// [`submit`](Ring::submit) fails with `EEXIST`; queueing and reaping stay free. That thread has to
+    /// go on submitting or waiting: what waits in the ring for others to end is sent by it alone.
     #[doc(alias = "IORING_SETUP_SINGLE_ISSUER")]
     pub const fn single_issuer(mut self, single: bool) -> Self {
         self.single_issuer = single;

@@ -165,7 +165,11 @@ pub unsafe trait Op: Send + Sized + 'static {
     }
 
     /// Says that it may block for long or for ever, such as the open of a FIFO. A worker more is
-    /// then made possible at once, rather than when it is found to be stuck. Nothing depends on it.
+    /// then made possible at once, rather than when it is found to be stuck.
+    ///
+    /// The open of a FIFO *should* say so: the kernel tries an open without blocking first, if it
+    /// has the path in its cache, and then a FIFO without a peer gives a descriptor at once for
+    /// reading, and `ENXIO` for writing (Linux 6.18). With this, it waits, as `open(2)` does.
     fn may_block(self) -> With<Self> {
         With::new(self).may_block()
     }

@@ -18,6 +18,8 @@ use crate::{Handle, Ring};
 /// # Cancellation
 /// A descriptor that comes all the same, for a handle that was dropped or detached, is closed.
 ///
+/// A FIFO waits for its peer only if the op says [`may_block`](Op::may_block).
+///
 /// # Errors
 /// Those of `openat2(2)`. Among them: `EINVAL` for a mode without `CREATE` or `TMPFILE`, and for
 /// unknown flags; `ENOENT` for a path with a NUL.

@@ -109,10 +109,12 @@ impl Place {
         self
     }
 
-    /// Known to block, maybe for ever: it takes no credit, and a worker more is made possible.
+    /// Known to block, maybe for ever: it takes no credit, and a worker more is made possible. An
+    /// open goes to the worker at once; see [`Op::may_block`](super::Op::may_block).
     #[must_use]
-    pub const fn may_block(mut self) -> Self {
+    pub fn may_block(mut self) -> Self {
         self.may_block = true;
+        self.in_worker |= self.class == Class::Worker(Kind::Open);
         self
     }
 
