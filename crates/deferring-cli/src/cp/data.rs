@@ -16,7 +16,7 @@ use super::Session;
 use super::buffers::Held;
 use super::extents::{Blocks, Extents};
 use super::item::Item;
-use super::step::{Failure, again, errno, is_passing};
+use super::step::{Failure, errno};
 
 /// Blocks of one file in flight. The kernel writes those of one file one after the other anyhow;
 /// this many hide reads behind writes.
@@ -64,7 +64,7 @@ impl Data<'_> {
     /// Takes the room at once: the copy is in one piece on the disk, and a full disk shows early.
     async fn reserve(&self) -> Result<(), Failure> {
         let flags = FallocateFlags::KEEP_SIZE;
-        let reserved = again(|| self.session.ring.fallocate(self.to, flags, 0, self.size)).await;
+        let reserved = self.session.ring.fallocate(self.to, flags, 0, self.size).await;
         match reserved {
             Err(error) if matches!(errno(&error), Some(Errno::NOSPC | Errno::DQUOT)) => {
                 Err(self.failed_to("fallocate", error))
@@ -131,16 +131,13 @@ impl Data<'_> {
     /// One read, and what it takes to write that. 0 at the end of the file.
     async fn copy_once(&self, at: u64, want: u64, held: &mut Held<'_>) -> Result<u64, Failure> {
         let want = usize::try_from(want).expect("at most a block");
-        loop {
-            let read = self.session.ring.read(self.from, held.take().slice(..want), at);
-            let BufResult(read, part) = read.await;
-            held.put(part.into_inner());
-            match read {
-                Ok(0) => return Ok(0),
-                Ok(n) => return self.write_all(at, n, held).await,
-                Err(error) if is_passing(&error) => {}
-                Err(error) => return Err(self.failed_from("read", error)),
-            }
+        let read = self.session.ring.read(self.from, held.take().slice(..want), at);
+        let BufResult(read, part) = read.await;
+        held.put(part.into_inner());
+        match read {
+            Ok(0) => Ok(0),
+            Ok(n) => self.write_all(at, n, held).await,
+            Err(error) => Err(self.failed_from("read", error)),
         }
     }
 
@@ -157,7 +154,6 @@ impl Data<'_> {
                     self.session.report.wrote(n);
                     done += n;
                 }
-                Err(error) if is_passing(&error) => {}
                 Err(error) => return Err(self.failed_to("write", error)),
             }
         }
@@ -167,7 +163,7 @@ impl Data<'_> {
     async fn set_len(&self, len: u64) -> Result<(), Failure> {
         let ring = &self.session.ring;
         let set = if ring.supports(Opcode::FTRUNCATE) {
-            again(|| ring.ftruncate(self.to, len)).await
+            ring.ftruncate(self.to, len).await
         } else {
             let lease = self.to.lease();
             lease.try_as_fd().and_then(|to| Ok(rustix::fs::ftruncate(to, len)?))

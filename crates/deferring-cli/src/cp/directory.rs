@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::Session;
 use super::attributes::{self, STAT_MASK};
 use super::item::{Item, Trail};
-use super::step::{Failure, again, errno};
+use super::step::{Failure, errno};
 
 pub(super) struct Directory {
     pub(super) parent: Option<Rc<Directory>>,
@@ -54,7 +54,8 @@ impl Directory {
         let from = open(session, || item.source_dir(), &item.from, item.is_root())
             .await
             .map_err(failed("openat2"))?;
-        let stat = again(|| ring.statx(&from, "", deferring::AtFlags::EMPTY_PATH, STAT_MASK))
+        let stat = ring
+            .statx(&from, "", deferring::AtFlags::EMPTY_PATH, STAT_MASK)
             .await
             .map_err(failed("statx"))?;
         session.destinations.refuse(&stat, item)?;
@@ -127,7 +128,8 @@ impl Drop for Directory {
 
 impl Destinations {
     async fn add(&self, ring: &deferring::Ring, to: &Fd, item: &Item) -> Result<(), Failure> {
-        let stat = again(|| ring.statx(to, "", deferring::AtFlags::EMPTY_PATH, STAT_MASK))
+        let stat = ring
+            .statx(to, "", deferring::AtFlags::EMPTY_PATH, STAT_MASK)
             .await
             .map_err(|error| Failure::new("statx", item.target_path(), error))?;
         self.0.borrow_mut().push(identity(&stat));
@@ -151,7 +153,7 @@ fn mode_of(stat: &Stat) -> Mode {
 /// Whether it is new is the second.
 async fn make(session: &Session, item: &Item, mode: Mode) -> Result<(Fd, bool), Failure> {
     let ring = &session.ring;
-    let made = again(|| ring.mkdirat(item.target_dir(), &item.to, mode.union(OWNER_ALL))).await;
+    let made = ring.mkdirat(item.target_dir(), &item.to, mode.union(OWNER_ALL)).await;
     let failed = |step| move |error: io::Error| Failure::new(step, item.target_path(), error);
     let is_new = match made {
         Ok(()) => true,
@@ -175,7 +177,7 @@ async fn open(
 ) -> io::Result<Fd> {
     let mut flags = OFlags::RDONLY | OFlags::DIRECTORY;
     flags.set(OFlags::NOFOLLOW, !follow);
-    again(|| session.ring.openat2(at(), name, flags, Mode::empty(), ResolveFlags::empty())).await
+    session.ring.openat2(at(), name, flags, Mode::empty(), ResolveFlags::empty()).await
 }
 
 fn trail(

@@ -14,7 +14,7 @@ use super::attributes::{self, STAT_MASK};
 use super::item::Item;
 use super::links::Meeting;
 use super::report::Kind;
-use super::step::{Failure, again, errno, is_passing};
+use super::step::{Failure, errno};
 use super::{data, temporary};
 
 pub(super) async fn copy(session: &Session, item: &Item) -> Result<(), Failure> {
@@ -65,13 +65,13 @@ async fn open(session: &Session, item: &Item) -> Result<(Fd, Stat), Failure> {
         ring.openat2(item.source_dir(), &item.from, flags, Mode::empty(), ResolveFlags::empty())
     };
     let failed = |step| move |error: std::io::Error| Failure::new(step, item.source_path(), error);
-    let from = match again(|| open(flags | OFlags::NONBLOCK)).await {
+    let from = match open(flags | OFlags::NONBLOCK).await {
         // Somebody has a lease on it (fcntl(2)), and has now been asked to give it back.
-        Err(error) if errno(&error) == Some(Errno::AGAIN) => again(|| open(flags)).await,
+        Err(error) if errno(&error) == Some(Errno::AGAIN) => open(flags).await,
         opened => opened,
     };
     let from = from.map_err(failed("openat2"))?;
-    let stat = again(|| ring.statx(&from, "", AtFlags::EMPTY_PATH, STAT_MASK)).await;
+    let stat = ring.statx(&from, "", AtFlags::EMPTY_PATH, STAT_MASK).await;
     let stat = stat.map_err(failed("statx"))?;
     block(&from).map_err(failed("fcntl"))?;
     Ok((from, stat))
@@ -122,7 +122,7 @@ async fn fill(
 async fn close(session: &Session, item: &Item, to: &Fd) -> Result<(), Failure> {
     match session.ring.close(to).await {
         // Interrupted or not, it is closed.
-        Err(error) if !is_passing(&error) => Err(Failure::new("close", item.target_path(), error)),
-        Ok(()) | Err(_) => Ok(()),
+        Err(error) if errno(&error) == Some(Errno::INTR) => Ok(()),
+        closed => closed.map_err(|error| Failure::new("close", item.target_path(), error)),
     }
 }

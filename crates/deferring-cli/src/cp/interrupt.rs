@@ -13,8 +13,6 @@ use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, Shared};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::step::is_passing;
-
 pub(super) struct Interrupt {
     /// The first, by number; 0 until then.
     signal: Arc<AtomicUsize>,
@@ -52,7 +50,7 @@ impl Interrupt {
 async fn came(ring: Ring, handlers: Fd, signal: Arc<AtomicUsize>) {
     while signal.load(Ordering::Relaxed) == 0 {
         let BufResult(read, _) = ring.read(&handlers, Vec::with_capacity(1), CURRENT).await;
-        if read.is_err_and(|error| !is_passing(&error)) {
+        if read.is_err() {
             // It is seen all the same, when the next thing is done.
             std::future::pending().await
         }

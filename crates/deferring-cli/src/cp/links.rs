@@ -31,7 +31,7 @@ use super::Session;
 use super::item::{Item, Trail, full};
 use super::report::Kind;
 use super::spill::Spill;
-use super::step::{Failure, again, errno};
+use super::step::{Failure, errno};
 use super::temporary;
 
 /// Files with names to come that are kept in memory, besides those under way: some 2 MiB, or 9 MiB
@@ -241,7 +241,7 @@ async fn link(
 ) -> Result<Linked, Failure> {
     let ring = &session.ring;
     let none = AtFlags::empty();
-    let linked = again(|| ring.linkat(dir(), first, item.target_dir(), &item.to, none)).await;
+    let linked = ring.linkat(dir(), first, item.target_dir(), &item.to, none).await;
     match linked.as_ref().map_err(errno) {
         Ok(()) => return Ok(Linked::Yes),
         Err(Some(Errno::EXIST)) => {}
@@ -256,7 +256,7 @@ async fn link(
     let ((), name) = made.map_err(|error| failed(item, error))?;
     temporary::publish(session, item, name.clone()).await?;
     // If both names were the same file's already, the rename did nothing.
-    let unlinked = again(|| ring.unlinkat(item.target_dir(), &name, none)).await;
+    let unlinked = ring.unlinkat(item.target_dir(), &name, none).await;
     match unlinked {
         Err(error) if errno(&error) != Some(Errno::NOENT) => Err(failed(item, error)),
         Ok(()) | Err(_) => Ok(Linked::Yes),

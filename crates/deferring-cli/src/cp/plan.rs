@@ -15,7 +15,7 @@ use super::attributes::STAT_MASK;
 use super::directory::identity;
 use super::item::Item;
 use super::report::special;
-use super::step::{Failure, Shown, again, errno};
+use super::step::{Failure, Shown, errno};
 use crate::args;
 
 /// The arguments as things to be copied, or all that is wrong with them.
@@ -133,7 +133,7 @@ async fn is_inside(ring: &Ring, path: &Path, directory: &Stat) -> Result<bool, S
 /// None if there is nothing of that name.
 async fn look(ring: &Ring, path: &Path, follow: bool) -> Result<Option<Stat>, Failure> {
     let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
-    let stat: io::Result<Stat> = again(|| ring.statx(CWD, path, flags, STAT_MASK)).await;
+    let stat: io::Result<Stat> = ring.statx(CWD, path, flags, STAT_MASK).await;
     match stat {
         Ok(stat) => Ok(Some(stat)),
         Err(error) if errno(&error) == Some(Errno::NOENT) => Ok(None),

@@ -27,7 +27,7 @@ use super::Session;
 use super::attributes;
 use super::item::Item;
 use super::listing::Listing;
-use super::step::{Failure, again, errno};
+use super::step::{Failure, errno};
 use super::temporary::{Names, TRIES};
 
 /// Names removed at a time. They are in one directory, where the kernel takes turns anyhow.
@@ -72,7 +72,7 @@ impl Spill {
         let none = AtFlags::empty();
         let ring = &session.ring;
         let link = || ring.linkat(item.target_dir(), &item.to, &made.fd, name, none);
-        let kept = match again(link).await {
+        let kept = match link().await {
             Ok(()) => true,
             // More names than it had when the first was met: two were taken for the first.
             Err(error) => errno(&error) == Some(Errno::EXIST),
@@ -88,7 +88,7 @@ impl Spill {
         let flags = RenameFlags::empty();
         let ring = &session.ring;
         let rename = || ring.renameat2(self.at(), name, item.target_dir(), &item.to, flags);
-        again(rename).await.is_ok()
+        rename().await.is_ok()
     }
 
     /// The directory, as the start of a name in it.
@@ -179,7 +179,7 @@ impl Made {
             let rewound = self.with_fd(|fd| Ok(rustix::fs::seek(fd, SeekFrom::Start(0))?));
             rewound.map_err(|error| self.failed("lseek", error))?;
         }
-        again(|| ring.unlinkat(CWD, &self.path, AtFlags::REMOVEDIR))
+        ring.unlinkat(CWD, &self.path, AtFlags::REMOVEDIR)
             .await
             .map_err(|error| self.failed("unlinkat", error))
     }
@@ -197,7 +197,7 @@ impl Made {
             }
         });
         let removals = stream::iter(names).map(async |name| {
-            match again(|| ring.unlinkat(&self.fd, &name, AtFlags::empty())).await {
+            match ring.unlinkat(&self.fd, &name, AtFlags::empty()).await {
                 Err(error) if errno(&error) != Some(Errno::NOENT) => {
                     Err(Failure::new("unlinkat", self.path.join(name), error))
                 }

@@ -1,8 +1,6 @@
-//! One step of a copy: a call that is made again if it was interrupted, and whose failure says
-//! which step it was, on which path, and why.
+//! One step of a copy: its failure says which step it was, on which path, and why.
 
 use std::ffi::OsStr;
-use std::future::IntoFuture;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
@@ -38,29 +36,6 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Makes a ring call, again while it did not happen for a reason that is not ours.
-///
-/// `ECANCELED` too: nobody here cancels a call and then awaits it, and a signal that arrives while
-/// the kernel makes a worker thread ends the call in this way (kernel.md 2).
-pub(super) async fn again<T, F>(mut call: impl FnMut() -> F) -> io::Result<T>
-where
-    F: IntoFuture<Output = io::Result<T>>,
-{
-    const TRIES: usize = 16;
-    for _ in 1..TRIES {
-        match call().await {
-            Err(error) if is_passing(&error) => {}
-            result => return result,
-        }
-    }
-    call().await
-}
-
-/// Whether the same call may succeed the next time.
-pub(super) fn is_passing(error: &io::Error) -> bool {
-    matches!(errno(error), Some(Errno::INTR | Errno::CANCELED))
-}
-
 pub(super) fn errno(error: &io::Error) -> Option<Errno> {
     Errno::from_io_error(error)
 }
@@ -94,7 +69,6 @@ impl fmt::Display for Shown<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
     use std::os::unix::ffi::OsStrExt;
 
     use super::*;
@@ -118,25 +92,5 @@ mod tests {
         assert_eq!(shown("grüße".as_bytes()), "grüße");
         assert_eq!(shown(b"a\nb\x1b"), r#""a\nb\u{1b}""#);
         assert_eq!(shown(b"a\xff"), r#""a\xFF""#);
-    }
-
-    #[test]
-    fn an_interrupted_call_is_made_again_but_not_for_ever() {
-        let calls = Cell::new(0);
-        let call = |errno: Errno, times: usize| {
-            let calls = &calls;
-            calls.set(0);
-            again(move || {
-                calls.set(calls.get() + 1);
-                let result = if calls.get() > times { Ok(()) } else { Err(errno.into()) };
-                std::future::ready(result)
-            })
-        };
-        let run = futures_util::FutureExt::now_or_never;
-        assert!(run(call(Errno::INTR, 3)).expect("ready").is_ok());
-        assert!(run(call(Errno::CANCELED, usize::MAX)).expect("ready").is_err());
-        assert!(calls.get() > 3);
-        assert!(run(call(Errno::NOENT, 1)).expect("ready").is_err());
-        assert_eq!(calls.get(), 1, "no such file will not appear by asking twice");
     }
 }

@@ -15,13 +15,12 @@ use super::attributes::{self, STAT_MASK};
 use super::item::Item;
 use super::links::Meeting;
 use super::report::Kind;
-use super::step::{Failure, again, errno};
+use super::step::{Failure, errno};
 use super::temporary;
 
 pub(super) async fn copy(session: &Session, item: &Item) -> Result<(), Failure> {
     let statx = || session.ring.statx(item.source_dir(), &item.from, FLAGS, STAT_MASK);
-    let stat =
-        again(statx).await.map_err(|error| Failure::new("statx", item.source_path(), error))?;
+    let stat = statx().await.map_err(|error| Failure::new("statx", item.source_path(), error))?;
     let first = match session.links.meet(session, item, &stat).await? {
         Meeting::Linked => return Ok(()),
         Meeting::First(first) => first,
@@ -41,7 +40,7 @@ async fn make(session: &Session, item: &Item, stat: &Stat) -> Result<(), Failure
     let failed = |step| move |error: io::Error| Failure::new(step, item.target_path(), error);
     // It appears whole in any case, and where nothing has its name, under that name at once.
     if !session.preserve {
-        match again(|| ring.symlinkat(&target, item.target_dir(), &item.to)).await {
+        match ring.symlinkat(&target, item.target_dir(), &item.to).await {
             Err(error) if errno(&error) == Some(Errno::EXIST) => {}
             result => return result.map_err(failed("symlinkat")),
         }

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::Session;
 use super::item::Item;
 use super::report::special;
-use super::step::{Failure, again, errno};
+use super::step::{Failure, errno};
 
 /// Names that this process has not used.
 #[derive(Default)]
@@ -43,7 +43,7 @@ where
 {
     for _ in 1..TRIES {
         let name = session.names.next(&item.to);
-        match again(|| make(name.clone())).await {
+        match make(name.clone()).await {
             Err(error) if errno(&error) == Some(Errno::EXIST) => {}
             result => return result.map(|made| (made, name)),
         }
@@ -80,25 +80,25 @@ async fn rename(session: &Session, item: &Item, name: &Path) -> io::Result<()> {
     let ring = &session.ring;
     let rename =
         |flags| ring.renameat2(item.target_dir(), name, item.target_dir(), &item.to, flags);
-    let renamed = again(|| rename(RenameFlags::NOREPLACE)).await;
+    let renamed = rename(RenameFlags::NOREPLACE).await;
     match renamed.as_ref().map_err(errno) {
         // Or the file system does not know the flag.
         Err(Some(Errno::EXIST | Errno::INVAL)) => {}
         Ok(()) | Err(_) => return renamed,
     }
     let (flags, mask) = (AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE);
-    let there = again(|| ring.statx(item.target_dir(), &item.to, flags, mask)).await;
+    let there = ring.statx(item.target_dir(), &item.to, flags, mask).await;
     // If it is gone meanwhile, so much the better.
     if let Some(special) = there.ok().and_then(|there| there.file_type()).and_then(special) {
         return Err(io::Error::other(format!("{special} has that name, and is not replaced")));
     }
-    again(|| rename(RenameFlags::empty())).await
+    rename(RenameFlags::empty()).await
 }
 
 /// Removes it: the copy has failed, and that has been or will be reported.
 pub(super) async fn remove(session: &Session, item: &Item, name: PathBuf) {
     let unlink = || session.ring.unlinkat(item.target_dir(), &name, AtFlags::empty());
-    if let Err(error) = again(unlink).await {
+    if let Err(error) = unlink().await {
         let path = item.target_path().with_file_name(name.file_name().unwrap_or_default());
         session.report.failure(&Failure::new("unlinkat", path, error));
     }

@@ -23,8 +23,8 @@ use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
 pub(crate) struct Seat {
     taken: AtomicBool,
     asleep: AtomicBool,
-    /// The only thread that may submit waits in the ring, by hand.
-    submitter_waits: AtomicBool,
+    /// How many threads wait by hand in a ring to which one thread alone may submit.
+    waiting: AtomicUsize,
     bell: OwnedFd,
     /// Threads that found the seat taken, asleep until it is free or their task is woken.
     queue: Mutex<Vec<Thread>>,
@@ -36,7 +36,7 @@ impl Seat {
         Ok(Self {
             taken: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
-            submitter_waits: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
             bell: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             queue: Mutex::new(Vec::new()),
             queued: AtomicUsize::new(0),
@@ -89,15 +89,20 @@ impl Seat {
 
     /// Calls whoever may submit what the caller may not, if it sleeps in the ring.
     pub(crate) fn call_submitter(&self) {
-        if self.is_asleep() || self.submitter_waits.load(Ordering::SeqCst) {
+        if self.is_awaited() {
             let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
         }
     }
 
+    /// Whether a thread sleeps in the ring that the bell is for.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.is_asleep() || self.waiting.load(Ordering::SeqCst) > 0
+    }
+
     /// From now on, until the return value is dropped, [`call_submitter`](Self::call_submitter)
     /// rings the bell.
-    pub(crate) fn submitter_waits(&self) -> Waits<'_> {
-        self.submitter_waits.store(true, Ordering::SeqCst);
+    pub(crate) fn wait_for_calls(&self) -> Waits<'_> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
         Waits { seat: self }
     }
 
@@ -126,14 +131,14 @@ impl Drop for Seated<'_> {
     }
 }
 
-/// The only thread that may submit waits, or is about to.
+/// A thread waits by hand, or is about to.
 pub(crate) struct Waits<'a> {
     seat: &'a Seat,
 }
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        self.seat.submitter_waits.store(false, Ordering::SeqCst);
+        self.seat.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

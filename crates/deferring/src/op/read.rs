@@ -13,6 +13,9 @@ use crate::{Handle, Ring};
 /// number read. To read less, or further back, lend a [`slice`](crate::IoBuf::slice) of it.
 /// 0 is the end of the file; a short read is not an error.
 ///
+/// Of one pipe, socket or terminal one read is in the kernel at a time, and the others wait in the
+/// ring, so that data comes in the order in which the reads were queued. Likewise for writes.
+///
 /// Kernel: `IORING_OP_READ`, since 5.6.
 ///
 /// # Cancellation

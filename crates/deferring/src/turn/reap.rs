@@ -181,8 +181,9 @@ impl Shared {
             return false;
         }
         let mut found = Found::default();
-        // Where one thread alone may submit, its wait has the bell.
-        self.lock().reap_own(self.params().single_issuer, &mut found);
+        // Where one thread alone may submit, its wait has the bell: this one's, if no other waits.
+        let bell = self.params().single_issuer && !self.seat.is_awaited();
+        self.lock().reap_own(bell, &mut found);
         if found.bell {
             self.seat.silence();
         }

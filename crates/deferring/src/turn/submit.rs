@@ -254,7 +254,7 @@ impl Shared {
         if !self.params().single_issuer {
             return self.kernel.submit_and_wait(0, time).map(drop);
         }
-        let waits = self.seat.submitter_waits();
+        let waits = self.seat.wait_for_calls();
         let mut core = self.lock();
         core.arm_bell(self.seat.bell());
         let count = core.sq.publish();
