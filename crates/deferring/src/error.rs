@@ -190,7 +190,7 @@ pub(crate) fn saturated() -> io::Error {
 pub(crate) fn closed() -> io::Error {
     let error = RingError {
         step: "ring",
-        cause: "the ring was dropped".into(),
+        cause: "the ring was dropped or shut down".into(),
         errno: None,
         advice: Some("Keep a clone of the `Ring` for as long as there is work for it"),
     };

@@ -3,7 +3,7 @@
 //! Written by whoever holds the ring's lock, read by anybody. Not: what they count.
 
 use crate::op::Class;
-use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, Weak};
 
 /// What a ring has done so far, and what is out. A snapshot: each number is right by itself, as of the
 /// last turn of the ring; together they may be of slightly different moments.
@@ -102,6 +102,15 @@ impl Counter {
     }
 }
 
+/// The counters of all rings of this process: workers are the threads', not the rings'.
+static ALL: Mutex<Vec<Weak<Counters>>> = Mutex::new(Vec::new());
+
+/// How many ops of all rings may each be in need of a worker.
+pub(crate) fn workers_needed() -> usize {
+    let all: Vec<_> = ALL.lock().iter().filter_map(Weak::upgrade).collect();
+    all.iter().map(|counters| counters.workers_needed()).sum()
+}
+
 /// The counters of one ring.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -139,6 +148,22 @@ struct ClassCounters {
 const NO_LIMIT: u64 = u64::MAX;
 
 impl Counters {
+    /// Those of a new ring.
+    pub(crate) fn of_ring() -> Arc<Self> {
+        let counters = Arc::new(Self::default());
+        let mut all = ALL.lock();
+        all.retain(|each| each.strong_count() > 0);
+        all.push(Arc::downgrade(&counters));
+        counters
+    }
+
+    /// As of the last turn, and one for the canary.
+    fn workers_needed(&self) -> usize {
+        let is_worker = |class: &&Class| matches!(class, Class::Worker(_));
+        let classes = Class::ALL.iter().filter(is_worker);
+        1 + classes.map(|class| self.classes[class.index()].in_flight.size()).sum::<usize>()
+    }
+
     /// So many ops have not been looked at.
     pub(crate) fn queued(&self, fresh: usize) {
         self.fresh.set(fresh as u64);

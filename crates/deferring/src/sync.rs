@@ -3,10 +3,10 @@
 //! One place, so that a model checker's versions can be put here instead. Not: any policy. Who
 //! locks what is in `turn/`.
 
-pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
+pub(crate) use std::sync::{Arc, Weak};
 
 /// A mutex that outlives a panic of its holder.
 ///

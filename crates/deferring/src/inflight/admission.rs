@@ -18,10 +18,6 @@ use crate::op::{Class, Kind};
 /// busy; the kernel makes a thread only for those that block.
 pub(crate) const CREDITS: u32 = 32;
 
-/// How many ticks a canary may be out before the workers count as saturated: a second, less than
-/// anybody waits for an answer and twenty times what a thread takes on a busy machine.
-pub(crate) const SATURATED_TICKS: u32 = 100;
-
 /// What a lane may send in one round.
 const QUANTUM: i32 = 16;
 
@@ -88,8 +84,8 @@ enum Canary {
 pub(crate) enum Tick {
     /// So many ops are stuck that were not before.
     Went { stuck: usize },
-    /// The canary does not come back: the system gives no more workers.
-    Saturated,
+    /// The canary has not come back for long: the system gives no more workers, or it is busy.
+    Suspicious,
 }
 
 /// Lanes, credits and workers of one ring.
@@ -110,12 +106,16 @@ pub(crate) struct Admission {
     proven: u32,
     /// Transfers of disks in the kernel. They need a worker now and then.
     disk: usize,
+    /// One has ended since the last tick.
+    disk_moving: bool,
+    /// How many ticks a canary may be out before the workers are looked at.
+    patience: u32,
     /// The limit cannot be changed, and is this.
     fixed: Option<u32>,
 }
 
 impl Admission {
-    pub(crate) const fn new() -> Self {
+    pub(crate) const fn new(patience: u32) -> Self {
         Self {
             fresh: Queue::new(),
             ready: Queue::new(),
@@ -128,6 +128,8 @@ impl Admission {
             missing: None,
             proven: 0,
             disk: 0,
+            disk_moving: false,
+            patience,
             fixed: None,
         }
     }
@@ -220,6 +222,7 @@ impl Admission {
 
     pub(crate) const fn disk_ended(&mut self) {
         self.disk -= 1;
+        self.disk_moving = true;
     }
 
     /// A worker op has ended, or was given back; its row is on no list of ours any more.
@@ -251,7 +254,8 @@ impl Admission {
     /// is not back.
     pub(crate) fn needs_ticks(&self) -> bool {
         let out = |crew: &Crew| !crew.holders.is_empty() || !crew.waiting.is_empty();
-        self.canary != Canary::Home || !self.paused.is_empty() || self.crews.iter().any(out)
+        let crews = self.crews.iter().any(out);
+        self.canary != Canary::Home || !self.paused.is_empty() || self.disk > 0 || crews
     }
 
     /// The clock for the next tick is set: who went before this is older than a tick when it comes.
@@ -268,11 +272,12 @@ impl Admission {
     ) -> Tick {
         let now = self.tick;
         if let Some(since) = self.missing {
-            let late = now.wrapping_sub(since) >= SATURATED_TICKS;
+            let late = now.wrapping_sub(since) >= self.patience;
             // More credits would only fill up what does not move.
-            return if late { Tick::Saturated } else { Tick::Went { stuck: 0 } };
+            return if late { Tick::Suspicious } else { Tick::Went { stuck: 0 } };
         }
         let mut found = 0;
+        let disk_stands = self.disk > 0 && !std::mem::take(&mut self.disk_moving);
         for crew in &mut self.crews {
             let moving = std::mem::take(&mut crew.moving);
             let blocked = !crew.waiting.is_empty() && !crew.has_credit();
@@ -301,7 +306,7 @@ impl Admission {
                 crew.allowance = CREDITS;
             }
         }
-        if found > 0 {
+        if found > 0 || disk_stands {
             self.canary = Canary::Wanted;
         }
         Tick::Went { stuck: if self.fixed.is_some() { 0 } else { found } }
@@ -342,7 +347,12 @@ impl Admission {
     }
 
     fn waited_long(&self, since: u32) -> bool {
-        self.tick.wrapping_sub(since) >= SATURATED_TICKS
+        self.tick.wrapping_sub(since) >= self.patience
+    }
+
+    /// The workers were looked at: they are to be looked at again after as long.
+    pub(crate) fn looked_at(&mut self) {
+        self.missing = self.missing.map(|_| self.tick);
     }
 
     // The canary.

@@ -69,6 +69,10 @@ pub(crate) struct Inflight {
     /// Cancels that an SQE names.
     cancels_submitted: usize,
     leaked: usize,
+    /// The workers are to be looked at: are there too few, or is the machine busy?
+    suspicious: bool,
+    /// How many there were the last time.
+    workers_before: Option<usize>,
     /// Ops that ended without a CQE, by the ring's own doing, and that no reap has told of.
     ended_unseen: usize,
     groups: u32,
@@ -160,11 +164,12 @@ pub(crate) enum Completed {
 }
 
 impl Inflight {
-    pub(crate) const fn new(counters: Arc<Counters>) -> Self {
+    /// `patience` is how many ticks are long enough to doubt that there are workers.
+    pub(crate) const fn new(counters: Arc<Counters>, patience: u32) -> Self {
         Self {
             table: Table::new(),
             cells: Cells::new(),
-            admission: Admission::new(),
+            admission: Admission::new(patience),
             turnstiles: Turnstiles::new(),
             deadlines: Deadlines::new(),
             tallies: Tallies::new(),
@@ -174,6 +179,8 @@ impl Inflight {
             in_kernel: [0; Class::COUNT],
             cancels_submitted: 0,
             leaked: 0,
+            suspicious: false,
+            workers_before: None,
             ended_unseen: 0,
             groups: 0,
             counters,
@@ -411,7 +418,7 @@ impl Inflight {
             asked: row.cancel != Cancel::None || row.marks.has(Marks::REMOVED),
             timed_out: row.marks.has(Marks::TIMED_OUT),
             stolen: row.marks.has(Marks::STOLEN),
-            worker: matches!(row.class, Class::Worker(_)),
+            worker: matches!(row.class, Class::Worker(_)) || row.marks.has(Marks::DISK),
             again: vtable.again && is_first,
             tries: row.tries,
         };
@@ -427,7 +434,7 @@ impl Inflight {
             Verdict::Again | Verdict::Pause => {
                 let (opcode, result) = (vtable.opcode, cqe.result);
                 let row = self.table.at(index);
-                row.tries += 1;
+                row.tries = row.tries.saturating_add(1);
                 row.has_result = false;
                 row.marks.set(Marks::STOLEN, false);
                 after.notes.push(Note::Resubmit { opcode, result, tries: row.tries });
@@ -744,7 +751,26 @@ impl Inflight {
                 self.counters.stuck.add(stuck as u64);
                 after.notes.push(Note::Stuck { ops: stuck });
             }
-            Tick::Saturated => self.saturated(after),
+            Tick::Suspicious => {
+                self.admission.looked_at();
+                self.suspicious = true;
+            }
+        }
+    }
+
+    /// Whether somebody should count the kernel's workers, and tell by [`judge`](Self::judge).
+    pub(crate) const fn take_suspicion(&mut self) -> bool {
+        std::mem::replace(&mut self.suspicious, false)
+    }
+
+    /// The workers were counted: so many there are, `None` if that cannot be known, and so many ops
+    /// need one. Fewer, and no more than the last time, means that the system gives no more.
+    pub(crate) fn judge(&mut self, workers: Option<usize>, needed: usize, after: &mut After) {
+        let before = std::mem::replace(&mut self.workers_before, workers);
+        let grows = before.is_none_or(|before| workers.is_some_and(|now| now > before));
+        let enough = workers.is_some_and(|now| now >= needed);
+        if workers.is_none() || !enough && !grows {
+            self.saturated(after);
         }
     }
 
@@ -760,6 +786,10 @@ impl Inflight {
         let (mut stolen, lane) = (0, &mut self.cancel_lane);
         let mut unproven = Vec::new();
         self.admission.unproven(&mut self.table, went, |index| unproven.push(index));
+        unproven.extend(self.table.indices().filter(|&index| {
+            let row = self.table.at(index);
+            row.marks.has(Marks::DISK) && matches!(row.state, State::Submitted | State::Orphaned)
+        }));
         for index in unproven {
             let token = self.table.token(index);
             let row = self.table.at(index);

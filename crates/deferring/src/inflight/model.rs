@@ -84,7 +84,7 @@ struct World {
 impl World {
     fn new() -> Self {
         ALIVE.with_borrow_mut(HashMap::clear);
-        let inflight = Inflight::new(Arc::default());
+        let inflight = Inflight::new(Arc::default(), 100);
         Self { inflight, kernel: Kernel::default(), handles: vec![], queued: vec![], next: 1 }
     }
 

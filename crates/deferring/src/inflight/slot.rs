@@ -244,7 +244,8 @@ pub(crate) fn verdict(result: i32, now: Circumstances) -> Verdict {
     }
     if now.stolen {
         // Cancelled before it ran, as the kernel has no worker for it; or else it ran.
-        return if is(Errno::CANCELED) { Verdict::Deliver(SATURATED) } else { Verdict::Again };
+        let never_ran = is(Errno::CANCELED) || now.tries >= TRIES_MAX;
+        return if never_ran { Verdict::Deliver(SATURATED) } else { Verdict::Again };
     }
     match now.tries {
         0..TRIES_AT_ONCE => Verdict::Again,

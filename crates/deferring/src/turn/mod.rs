@@ -93,11 +93,11 @@ impl Shared {
             .map_err(|errno| error::setup("madvise(MADV_WIPEONFORK)", errno))?;
         let Uring { sq, cq, kernel, probe } = uring::open(config)?;
         let seat = Seat::new().map_err(|errno| error::setup("eventfd", errno))?;
-        let counters = Arc::new(Counters::default());
+        let counters = Counters::of_ring();
         let core = Core {
             sq,
             cq,
-            inflight: Inflight::new(Arc::clone(&counters)),
+            inflight: Inflight::new(Arc::clone(&counters), patience(config.stuck_after)),
             alarm: Alarm::new(config.stuck_after),
             counters: Arc::clone(&counters),
             refusal: None,
@@ -204,6 +204,13 @@ impl Shared {
             self.lock().inflight.expect_end(token);
         }
     }
+}
+
+/// How many ticks are long enough to doubt that there are workers.
+fn patience(tick: Duration) -> u32 {
+    const LONG: Duration = Duration::from_secs(1);
+    let ticks = LONG.as_millis().div_ceil(tick.as_millis().max(1));
+    u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
 impl AsFd for Shared {

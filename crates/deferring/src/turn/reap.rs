@@ -7,9 +7,10 @@ use std::io;
 
 use rustix::io::Errno;
 
-use super::{Core, Shared};
+use super::{Core, Shared, workers};
 use crate::inflight::{After, Completed, Inflight, Own, Pending, Token};
 use crate::notify::Calls;
+use crate::stats;
 use crate::sync::Ordering;
 use crate::trace::Note;
 
@@ -33,6 +34,8 @@ pub(crate) struct Found {
     more: bool,
     /// The time of a shutdown is over.
     give_up: bool,
+    /// The kernel's workers are to be counted.
+    suspicious: bool,
 }
 
 impl Found {
@@ -98,6 +101,7 @@ impl Core {
             found.give_up = true;
         }
         found.ops += self.inflight.take_ended_unseen();
+        found.suspicious |= self.inflight.take_suspicion();
         found.graves |= self.inflight.has_graves();
         found.more |= self.inflight.has_more_to_send() || self.has_own_to_send();
         self.counters.ended.add((found.ops - found.counted) as u64);
@@ -226,6 +230,11 @@ impl Shared {
         follow(&mut found.after, calls);
         if found.graves {
             self.bury(calls);
+        }
+        if found.suspicious {
+            let (workers, needed) = (workers::count(), stats::workers_needed());
+            self.change(calls, |inflight, after| inflight.judge(workers, needed, after));
+            found.more = true;
         }
         if found.give_up {
             // What has ended by now has ended.

@@ -75,6 +75,16 @@ impl Drop for Workers {
     }
 }
 
+/// How many workers this process has, of all its threads that submit. `None` if `/proc` does not say.
+pub(super) fn count() -> Option<usize> {
+    let tasks = std::fs::read_dir("/proc/self/task").ok()?;
+    let is_worker = |task: &std::fs::DirEntry| {
+        let comm = std::fs::read(task.path().join("comm"));
+        comm.is_ok_and(|name| name.starts_with(b"iou-wrk"))
+    };
+    Some(tasks.filter_map(Result::ok).filter(is_worker).count())
+}
+
 /// How many workers Linux allows unasked.
 pub(super) fn default_limit(sq_entries: u32) -> u32 {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
