@@ -303,7 +303,9 @@ impl Admission {
                 // All at once, and none moves: these wait for something that more may bring.
                 crew.allowance = crew.allowance.saturating_mul(2).min(WORKERS_MAX);
             } else if crew.stuck.is_empty() && crew.waiting.is_empty() {
-                crew.allowance = CREDITS;
+                // Not below the credits that are out: each of those may need its worker still.
+                let out = u32::try_from(crew.holders.len()).unwrap_or(WORKERS_MAX);
+                crew.allowance = out.max(CREDITS);
             }
         }
         if found > 0 || disk_stands {
@@ -393,5 +395,90 @@ pub(crate) const fn kind_of(class: Class) -> Option<Kind> {
     match class {
         Class::Worker(kind) => Some(kind),
         Class::Control | Class::Pollable => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::queue::Link;
+    use super::*;
+    use crate::op::{Opcode, Place, Sqe};
+
+    /// Rows that are nothing but links: `0..` of each lane.
+    fn rows(count: usize) -> Vec<Link> {
+        vec![Link::UNLINKED; count]
+    }
+
+    /// Takes whatever is next, if anything, and makes it hold a credit if it is of a kind.
+    fn send(admission: &mut Admission, rows: &mut Vec<Link>, cost: i32) -> Option<Lane> {
+        let lane = admission.next(true)?;
+        let index = admission.lane(lane).pop_front(rows).unwrap();
+        if let Lane::Kind(kind) = lane {
+            admission.holders(kind).push_back(rows, index);
+        }
+        admission.charge(cost);
+        Some(lane)
+    }
+
+    #[test]
+    fn credits_that_are_out_are_not_taken_away_when_a_crowd_has_gone() {
+        let (mut admission, mut rows, kind) = (Admission::new(), rows(64), Kind::Open);
+        for index in 0..64 {
+            admission.lane(Lane::Kind(kind)).push_back(&mut rows, index);
+        }
+        while send(&mut admission, &mut rows, 1).is_some() {}
+        admission.begin_ticks();
+        admission.tick(&mut rows, |_, _| 1, |_, _| {});
+        assert_eq!(admission.of_kind(kind), [32, 0, 32, 64], "all stuck at once: more are let in");
+        // All end, as many others go, and nobody waits.
+        while admission.stuck(kind).pop_front(&mut rows).is_some() {
+            admission.ended(kind);
+        }
+        for index in 0..8 {
+            admission.lane(Lane::Kind(kind)).push_back(&mut rows, index);
+        }
+        while send(&mut admission, &mut rows, 1).is_some() {}
+        admission.tick(&mut rows, |_, _| 2, |_, _| {});
+        assert_eq!(admission.of_kind(kind), [0, 40, 0, 40]);
+        assert!(admission.workers_wanted() > 40 + 3 * CREDITS);
+    }
+
+    /// The most that one op is charged.
+    fn most() -> i32 {
+        Place::cost(&Sqe { opcode: Opcode::READ, len: u32::MAX, ..Sqe::EMPTY })
+    }
+
+    proptest! {
+        /// A lane that has overdrawn by all but one of the highest cost is passed by in so many
+        /// rounds, in each of which the others send a quantum of the cheapest at most.
+        #[test]
+        fn p6_a_lane_that_can_be_served_is_served_within_a_window(
+            costs in prop::collection::vec(prop_oneof![4 => Just(1), 1 => 1..=most()], 1..64),
+            empty in prop::sample::select(vec![0usize, 1, 2, 5, 6]),
+        ) {
+            let rounds = (most() - 1) / QUANTUM + 1;
+            let window = (LANES.len() - 1) * usize::try_from(QUANTUM * rounds).unwrap() + 1;
+            let (mut admission, mut waited) = (Admission::new(), [0; LANES.len()]);
+            let mut rows = rows(LANES.len());
+            let fill = |admission: &mut Admission, rows: &mut Vec<Link>| {
+                for (at, &lane) in (0..).zip(&LANES) {
+                    if admission.lane(lane).is_empty() && at != u32::try_from(empty).unwrap() {
+                        admission.lane(lane).push_back(rows, at);
+                    }
+                }
+            };
+            for cost in costs.iter().cycle().take(20 * window) {
+                fill(&mut admission, &mut rows);
+                let served = admission.next(true).unwrap();
+                admission.lane(served).pop_front(&mut rows);
+                admission.charge(*cost);
+                for (at, &lane) in LANES.iter().enumerate() {
+                    waited[at] = if lane == served || at == empty { 0 } else { waited[at] + 1 };
+                    prop_assert!(waited[at] < window, "{lane:?} waits for {}", waited[at]);
+                }
+            }
+        }
     }
 }

@@ -10,6 +10,8 @@ mod cells;
 mod deadlines;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod model_admission;
 mod queue;
 mod slot;
 mod table;
@@ -829,8 +831,9 @@ impl Inflight {
     /// Tells the counters how things are now.
     pub(crate) fn publish(&self) {
         let cancels = self.cancel_lane.len() + self.cancels_submitted;
-        self.counters.publish(self.waiting(), cancels, self.leaked);
+        // First: the others that wait are counted by what is left.
         self.counters.queued(self.admission.fresh.len());
+        self.counters.publish(self.waiting(), cancels, self.leaked);
         for (class, &in_flight) in Class::ALL.iter().zip(&self.in_kernel) {
             let stats = match kind_of(*class) {
                 Some(kind) => {

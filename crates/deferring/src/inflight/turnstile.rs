@@ -64,3 +64,11 @@ impl Turnstiles {
         next
     }
 }
+
+#[cfg(test)]
+impl Turnstiles {
+    /// Each turnstile that there is: its key, whether it is taken, and who waits behind.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (u32, bool, &Queue)> {
+        (0..).zip(&self.turns).map(|(key, turn)| (key, turn.taken, &turn.behind))
+    }
+}
