@@ -63,7 +63,7 @@ impl Step {
 }
 
 /// Runs a line that begins with `cargo`, with these variables set.
-fn run_cargo(line: &str, environment: &[(&str, &str)]) -> anyhow::Result<()> {
+pub(crate) fn run_cargo(line: &str, environment: &[(&str, &str)]) -> anyhow::Result<()> {
     let assignments = environment.iter().map(|(name, value)| format!("{name}={value:?} "));
     let shown = assignments.collect::<String>() + line;
     println!("{shown}");

@@ -1,14 +1,15 @@
 //! The project's own chores: `cargo xtask <command>`.
 //!
 //! This file knows the commands by name and nothing about what they do. It is not a build script:
-//! the crates build with plain cargo. Each command is a file: `ci.rs`, `tidy/mod.rs`, `hazards.rs`,
-//! `sanitize.rs`, `compare_cp/mod.rs`; where the project lies is in `project.rs`.
+//! the crates build with plain cargo. Each command is a file: `ci.rs`, `tidy/mod.rs`, `models.rs`,
+//! `hazards.rs`, `sanitize.rs`, `compare_cp/mod.rs`; where the project lies is in `project.rs`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A tool talks to whoever started it.
 
 mod ci;
 mod compare_cp;
 mod hazards;
+mod models;
 mod project;
 mod sanitize;
 mod tidy;
@@ -20,6 +21,8 @@ usage: cargo xtask <command>
 
   ci            everything that must hold before a change lands, in the order of what fails fastest
   tidy          the house rules that a script can check
+  models        the library under model checkers: small stories in every order (loom), larger ones
+                in random orders (shuttle); two minutes, half of them to compile
   hazards       what may go wrong, one to sixteen, on this kernel: a line for each with what it saw
                 (some 15 minutes, ten of them a soak) [--short]
   sanitize      the tests under AddressSanitizer with its search for leaks
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     match (command.as_str(), options) {
         ("ci", []) => report(ci::run()),
         ("tidy", []) => report(tidy::run()),
+        ("models", []) => report(models::run()),
         ("hazards", options) => match hazards::Form::parse(options) {
             Ok(form) => report(hazards::run(form)),
             Err(why) => misused(&why),
@@ -48,7 +52,7 @@ fn main() -> ExitCode {
             println!("{USAGE}");
             ExitCode::SUCCESS
         }
-        ("ci" | "tidy" | "sanitize", [extra, ..]) => {
+        ("ci" | "tidy" | "models" | "sanitize", [extra, ..]) => {
             misused(&format!("{command} does not take {extra:?}"))
         }
         (unknown, _) => misused(&format!("there is no command {unknown:?}")),

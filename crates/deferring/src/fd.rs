@@ -21,7 +21,8 @@ use rustix::io::Errno;
 pub(crate) use nature::Nature;
 
 use crate::notify;
-use crate::sync::{Arc, AtomicU8, AtomicU32, Mutex, Ordering};
+use crate::sync::plain::AtomicU8;
+use crate::sync::{Arc, AtomicU32, Mutex, Ordering};
 
 /// A descriptor that ops can use. A clone is the same descriptor, counted.
 ///
@@ -169,8 +170,19 @@ impl Fd {
 
     #[cfg(test)]
     pub(crate) fn numbered_for_tests(raw: RawFd) -> Self {
-        let close = CloseState { stage: Stage::Closed, unattended: false, wakers: Vec::new() };
-        // Taken for a disk's: there is nothing to ask.
+        Self::of_a_disk(raw, Stage::Closed)
+    }
+
+    /// A number of the toy kernel's.
+    #[cfg(all(test, any(loom, shuttle)))]
+    pub(crate) fn of_toy(raw: RawFd) -> Self {
+        Self::of_a_disk(raw, Stage::Open)
+    }
+
+    /// Taken for a disk's: there is nothing to ask.
+    #[cfg(test)]
+    fn of_a_disk(raw: RawFd, stage: Stage) -> Self {
+        let close = CloseState { stage, unattended: false, wakers: Vec::new() };
         let nature = AtomicU8::new(Nature::Disk.to_byte() | DIRECT_KNOWN);
         let shared = Shared { raw, leases: AtomicU32::new(0), nature, close: Mutex::new(close) };
         Self { shared: Arc::new(shared) }
@@ -207,10 +219,26 @@ impl Drop for Shared {
     fn drop(&mut self) {
         match self.close.get_mut().stage {
             // SAFETY: owned since `From`, and nobody has taken it.
-            Stage::Open | Stage::Draining => drop(unsafe { OwnedFd::from_raw_fd(self.raw) }),
+            Stage::Open | Stage::Draining => unsafe { give_back(self.raw) },
             Stage::Taken | Stage::Closed => {}
         }
     }
+}
+
+/// Closes a number, by a plain system call.
+///
+/// # Safety
+/// The caller owns it, and gives it up.
+#[cfg(not(all(test, any(loom, shuttle))))]
+unsafe fn give_back(raw: RawFd) {
+    // SAFETY: passed on.
+    drop(unsafe { OwnedFd::from_raw_fd(raw) });
+}
+
+/// Under a model checker numbers are the toy's.
+#[cfg(all(test, any(loom, shuttle)))]
+unsafe fn give_back(raw: RawFd) {
+    crate::backend::toy::close(raw);
 }
 
 /// A descriptor that no op uses any more, for the one who closes it.
@@ -243,7 +271,7 @@ impl Drained {
 impl Drop for Drained {
     fn drop(&mut self) {
         // SAFETY: `Taken` by us alone; not closed yet, or `closed` would have been called.
-        drop(unsafe { OwnedFd::from_raw_fd(self.shared.raw) });
+        unsafe { give_back(self.shared.raw) };
         self.shared.wake_closers(Some(Stage::Closed));
     }
 }

@@ -189,7 +189,7 @@ impl<T: Op> Future for Handle<T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T::Output> {
         let this = self.get_mut();
-        assert!(!*this.over.get_mut(), "the result of this handle has been taken");
+        assert!(!this.over.load(Ordering::Relaxed), "the result of this handle has been taken");
         let output = match &mut this.claim {
             Claim::Slot(token) => {
                 let first = !std::mem::replace(&mut this.polled, true);
@@ -200,7 +200,7 @@ impl<T: Op> Future for Handle<T> {
             }
             Claim::Refused(refused) => {
                 let refused = refused.get_mut().take().expect("taken once");
-                *this.over.get_mut() = true;
+                this.over.store(true, Ordering::Relaxed);
                 refuse(*refused)
             }
         };

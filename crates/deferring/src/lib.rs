@@ -58,6 +58,8 @@ mod fd;
 pub mod fs;
 mod handle;
 mod inflight;
+#[cfg(all(test, any(loom, shuttle)))]
+mod models;
 mod notify;
 pub mod op;
 mod ring;

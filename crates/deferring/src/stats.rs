@@ -3,7 +3,8 @@
 //! Written by whoever holds the ring's lock, read by anybody. Not: what they count.
 
 use crate::op::Class;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, Weak};
+use crate::sync::plain::{AtomicBool, AtomicU64, Mutex};
+use crate::sync::{Arc, Ordering, Weak};
 
 /// What a ring has done so far, and what is out. A snapshot: each number is right by itself, as of the
 /// last turn of the ring; together they may be of slightly different moments.

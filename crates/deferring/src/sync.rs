@@ -1,12 +1,174 @@
-//! Locks, atomics and reference counts: the only import of them.
+//! Locks, atomics, reference counts, the parking of threads: the only import of them.
 //!
-//! One place, so that a model checker's versions can be put here instead. Not: any policy. Who
-//! locks what is in `turn/`.
+//! One place, so that a model checker's versions stand here under `cfg(loom)` and `cfg(shuttle)`
+//! (`models/`). [`plain`] is std's always. Not: any policy. Who locks what is in `turn/`.
 
-pub(crate) use std::sync::atomic::{
-    AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
-};
+#[cfg(not(all(test, any(loom, shuttle))))]
+mod checked {
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
+    pub(super) use std::sync::{Mutex, MutexGuard};
+    pub(crate) use std::thread;
+}
+
+#[cfg(all(test, loom))]
+mod checked {
+    use std::sync::atomic::Ordering;
+
+    pub(crate) use loom::sync::Condvar;
+    pub(crate) use loom::sync::atomic::AtomicU32;
+    pub(super) use loom::sync::{Mutex, MutexGuard};
+
+    /// Loom takes `SeqCst` accesses for `AcqRel`, but fences for what they are; so there is one on
+    /// the side where it matters, after a store and before a load. And it lets a swap pass by a
+    /// store that happened before it, if another swap came between; so a store is a swap, whose
+    /// place in the order it knows. Without either it finds failures that cannot be.
+    macro_rules! sequential {
+        ($name:ident, $value:ty) => {
+            #[derive(Debug, Default)]
+            pub(crate) struct $name(loom::sync::atomic::$name);
+
+            #[allow(dead_code)] // Not all have a use of each.
+            impl $name {
+                pub(crate) fn new(value: $value) -> Self {
+                    Self(loom::sync::atomic::$name::new(value))
+                }
+
+                pub(crate) fn load(&self, order: Ordering) -> $value {
+                    fence_if_sequential(order);
+                    self.0.load(order)
+                }
+
+                pub(crate) fn store(&self, value: $value, order: Ordering) {
+                    let order_of_swap = match order {
+                        Ordering::SeqCst => Ordering::Release,
+                        other => other,
+                    };
+                    self.0.swap(value, order_of_swap);
+                    fence_if_sequential(order);
+                }
+
+                pub(crate) fn swap(&self, value: $value, order: Ordering) -> $value {
+                    fence_if_sequential(order);
+                    let before = self.0.swap(value, order);
+                    fence_if_sequential(order);
+                    before
+                }
+
+                pub(crate) fn compare_exchange(
+                    &self,
+                    current: $value,
+                    new: $value,
+                    success: Ordering,
+                    failure: Ordering,
+                ) -> Result<$value, $value> {
+                    fence_if_sequential(success);
+                    let result = self.0.compare_exchange(current, new, success, failure);
+                    fence_if_sequential(success);
+                    result
+                }
+            }
+        };
+    }
+
+    sequential!(AtomicBool, bool);
+    sequential!(AtomicUsize, usize);
+
+    impl AtomicUsize {
+        pub(crate) fn fetch_add(&self, n: usize, order: Ordering) -> usize {
+            self.0.fetch_add(n, order)
+        }
+    }
+
+    fn fence_if_sequential(order: Ordering) {
+        if order == Ordering::SeqCst {
+            loom::sync::atomic::fence(order);
+        }
+    }
+
+    pub(crate) mod thread {
+        use super::{Condvar, Mutex};
+        use crate::sync::Arc;
+
+        /// Loom's own would be woken from whatever else it waits for, too.
+        #[derive(Clone)]
+        pub(crate) struct Thread {
+            id: loom::thread::ThreadId,
+            token: Arc<(Mutex<bool>, Condvar)>,
+        }
+
+        loom::thread_local! {
+            static CURRENT: Thread = Thread {
+                id: loom::thread::current().id(),
+                token: Arc::new((Mutex::new(false), Condvar::new())),
+            };
+        }
+
+        impl Thread {
+            pub(crate) fn id(&self) -> loom::thread::ThreadId {
+                self.id
+            }
+
+            pub(crate) fn unpark(&self) {
+                *self.token.0.lock().unwrap() = true;
+                self.token.1.notify_all();
+            }
+        }
+
+        pub(crate) fn current() -> Thread {
+            CURRENT.with(Thread::clone)
+        }
+
+        pub(crate) fn park() {
+            let thread = current();
+            let (token, unparked) = &*thread.token;
+            let mut token = token.lock().unwrap();
+            while !std::mem::take(&mut *token) {
+                token = unparked.wait(token).unwrap();
+            }
+        }
+
+        /// Time does not pass here; others get on.
+        pub(crate) fn sleep(_: std::time::Duration) {
+            loom::thread::yield_now();
+        }
+    }
+}
+
+#[cfg(all(test, shuttle))]
+mod checked {
+    pub(crate) use shuttle::sync::Condvar;
+    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
+    pub(super) use shuttle::sync::{Mutex, MutexGuard};
+    pub(crate) use shuttle::thread;
+}
+
+/// Std's, also under a model checker: for memory that the kernel shares, for statics, for counters
+/// and caches by which nothing is ordered.
+pub(crate) mod plain {
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, fence};
+
+    /// As the other one: it outlives a panic of its holder.
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, T> {
+            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+    }
+}
+
+pub(crate) use std::sync::atomic::Ordering;
+/// Std's always, since wakers are made of it.
 pub(crate) use std::sync::{Arc, Weak};
+
+#[cfg(all(test, any(loom, shuttle)))]
+pub(crate) use checked::Condvar;
+pub(crate) use checked::{AtomicBool, AtomicU32, AtomicUsize, thread};
 
 /// A mutex that outlives a panic of its holder.
 ///
@@ -14,13 +176,13 @@ pub(crate) use std::sync::{Arc, Weak};
 /// each of those asserts before it writes. Passing the poison on would turn one bug into a panic
 /// in every handle's `drop`.
 #[derive(Debug, Default)]
-pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+pub(crate) struct Mutex<T>(checked::Mutex<T>);
 
-pub(crate) type MutexGuard<'a, T> = std::sync::MutexGuard<'a, T>;
+pub(crate) type MutexGuard<'a, T> = checked::MutexGuard<'a, T>;
 
 impl<T> Mutex<T> {
-    pub(crate) const fn new(value: T) -> Self {
-        Self(std::sync::Mutex::new(value))
+    pub(crate) fn new(value: T) -> Self {
+        Self(checked::Mutex::new(value))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {

@@ -6,13 +6,14 @@
 
 use super::uring::{Cq, CqView, Sq, SqView};
 use crate::op::{Cqe, Sqe};
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::plain::AtomicU32;
+use crate::sync::{Arc, Ordering};
 
 pub(crate) struct Loopback {
-    sq_head: Box<AtomicU32>,
-    sq_tail: Box<AtomicU32>,
-    cq_head: Box<AtomicU32>,
-    cq_tail: Box<AtomicU32>,
+    sq_head: Arc<AtomicU32>,
+    sq_tail: Arc<AtomicU32>,
+    cq_head: Arc<AtomicU32>,
+    cq_tail: Arc<AtomicU32>,
     sqes: *mut Sqe,
     cqes: *mut Cqe,
     entries: u32,
@@ -22,12 +23,12 @@ impl Loopback {
     /// A ring of `entries`, its counters at `start`, and its two ends.
     pub(crate) fn new(entries: u32, start: u32) -> (Self, Sq, Cq) {
         assert!(entries.is_power_of_two());
-        let leak = |value| Box::new(AtomicU32::new(value));
+        let counter = |value| Arc::new(AtomicU32::new(value));
         let this = Self {
-            sq_head: leak(start),
-            sq_tail: leak(start),
-            cq_head: leak(start),
-            cq_tail: leak(start),
+            sq_head: counter(start),
+            sq_tail: counter(start),
+            cq_head: counter(start),
+            cq_tail: counter(start),
             sqes: Box::leak(vec![Sqe::EMPTY; entries as usize].into_boxed_slice()).as_mut_ptr(),
             cqes: Box::leak(
                 vec![Cqe { user_data: 0, result: 0, flags: 0 }; entries as usize]
@@ -52,28 +53,55 @@ impl Loopback {
         unsafe { (this, Sq::new(sq, None), Cq::new(cq, None)) }
     }
 
+    /// The next SQE, which is the kernel's from now on.
+    pub(crate) fn take(&self) -> Option<Sqe> {
+        let head = self.sq_head.load(Ordering::Relaxed);
+        if head == self.sq_tail.load(Ordering::Acquire) {
+            return None;
+        }
+        // SAFETY: a masked index is in bounds; between head and tail the entry is ours.
+        let sqe = unsafe { *self.sqes.add((head & (self.entries - 1)) as usize) };
+        self.sq_head.store(head.wrapping_add(1), Ordering::Release);
+        Some(sqe)
+    }
+
+    /// Whether a CQE could be given.
+    fn has_room(&self) -> bool {
+        let tail = self.cq_tail.load(Ordering::Relaxed);
+        tail.wrapping_sub(self.cq_head.load(Ordering::Acquire)) < self.entries
+    }
+
+    /// Gives a CQE. False if there is no room for it.
+    pub(crate) fn give(&self, cqe: Cqe) -> bool {
+        let has_room = self.has_room();
+        if has_room {
+            let tail = self.cq_tail.load(Ordering::Relaxed);
+            // SAFETY: a masked index is in bounds; between tail and head + entries it is ours.
+            unsafe { *self.cqes.add((tail & (self.entries - 1)) as usize) = cqe };
+            self.cq_tail.store(tail.wrapping_add(1), Ordering::Release);
+        }
+        has_room
+    }
+
+    /// Up to where the CQ is read.
+    #[cfg(any(loom, shuttle))]
+    pub(crate) fn cq_head(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.cq_head)
+    }
+
     /// Answers everything submitted, as far as the CQ has room.
     pub(crate) fn turn(&self) {
-        let mut head = self.sq_head.load(Ordering::Relaxed);
-        let mut tail = self.cq_tail.load(Ordering::Relaxed);
-        let mask = self.entries - 1;
-        while head != self.sq_tail.load(Ordering::Acquire)
-            && tail.wrapping_sub(self.cq_head.load(Ordering::Acquire)) < self.entries
-        {
-            // SAFETY: masked indices are in bounds, and between head and tail the entry is ours.
-            unsafe {
-                let sqe = *self.sqes.add((head & mask) as usize);
-                let result = i32::try_from(sqe.len).unwrap();
-                *self.cqes.add((tail & mask) as usize) =
-                    Cqe { user_data: sqe.user_data, result, flags: 0 };
-            }
-            head = head.wrapping_add(1);
-            tail = tail.wrapping_add(1);
-            self.sq_head.store(head, Ordering::Release);
-            self.cq_tail.store(tail, Ordering::Release);
+        while self.has_room() {
+            let Some(sqe) = self.take() else { break };
+            let result = i32::try_from(sqe.len).unwrap();
+            self.give(Cqe { user_data: sqe.user_data, result, flags: 0 });
         }
     }
 }
+
+// SAFETY: the pointers are to memory of its own; the two ends of the ring are told from it by the
+// counters.
+unsafe impl Send for Loopback {}
 
 impl Drop for Loopback {
     fn drop(&mut self) {

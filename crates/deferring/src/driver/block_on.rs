@@ -4,7 +4,6 @@ use std::future::{Future, IntoFuture};
 use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -12,6 +11,7 @@ use rustix::io::Errno;
 use crate::error;
 use crate::notify::Calls;
 use crate::ring::Ring;
+use crate::sync::thread::{self, Thread};
 use crate::sync::{Arc, AtomicBool, Ordering};
 use crate::turn::Shared;
 

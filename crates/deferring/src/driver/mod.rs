@@ -3,17 +3,22 @@
 //! [`block_on`] is one driver: the calling thread. Driving by hand needs none. What a turn *is*, is
 //! in `turn/`; the names of runtimes appear nowhere but in this folder.
 
+#[cfg(not(all(test, any(loom, shuttle))))]
+mod bell;
 mod block_on;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::thread::Thread;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::event::EventfdFlags;
 use rustix::io::Errno;
 
 pub use block_on::block_on;
 
+#[cfg(all(test, any(loom, shuttle)))]
+use crate::backend::toy::Bell;
+use crate::sync::thread::{self, Thread};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
+#[cfg(not(all(test, any(loom, shuttle))))]
+use bell::Bell;
 
 /// The place from which one thread at a time turns the ring and sleeps in the kernel.
 ///
@@ -25,7 +30,7 @@ pub(crate) struct Seat {
     asleep: AtomicBool,
     /// How many threads wait by hand in a ring to which one thread alone may submit.
     waiting: AtomicUsize,
-    bell: OwnedFd,
+    bell: Bell,
     /// Threads that found the seat taken, asleep until it is free or their task is woken.
     queue: Mutex<Vec<Thread>>,
     queued: AtomicUsize,
@@ -37,7 +42,7 @@ impl Seat {
             taken: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
-            bell: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            bell: Bell::new()?,
             queue: Mutex::new(Vec::new()),
             queued: AtomicUsize::new(0),
         })
@@ -61,7 +66,7 @@ impl Seat {
         drop(queue);
         // Whoever frees the seat looks at the queue after that; we look at the seat after queueing.
         if self.taken.load(Ordering::SeqCst) && !awake() {
-            std::thread::park();
+            thread::park();
         }
     }
 
@@ -82,15 +87,14 @@ impl Seat {
     /// Calls the thread in the seat, if it sleeps.
     pub(crate) fn call_sleeper(&self) {
         if self.is_asleep() {
-            // It fails only when the counter is full: then it is ringing.
-            let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+            self.bell.ring();
         }
     }
 
     /// Calls whoever may submit what the caller may not, if it sleeps in the ring.
     pub(crate) fn call_submitter(&self) {
         if self.is_awaited() {
-            let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+            self.bell.ring();
         }
     }
 
@@ -108,8 +112,7 @@ impl Seat {
 
     /// For the thread in the seat, awake: what the bell called for will be looked at now.
     pub(crate) fn silence(&self) {
-        // It fails only when nobody rang: nothing to silence.
-        let _ = rustix::io::read(&self.bell, &mut [0u8; 8]);
+        self.bell.silence();
     }
 }
 

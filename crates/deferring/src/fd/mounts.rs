@@ -4,7 +4,7 @@
 //! the number that is never used again, so that what was found once stays so. Not: files.
 
 use super::Nature;
-use crate::sync::Mutex;
+use crate::sync::plain::Mutex;
 
 /// File systems of disks that read without a thread.
 const DISKS: [(&str, u32); 6] = [

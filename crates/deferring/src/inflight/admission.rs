@@ -424,7 +424,7 @@ mod tests {
 
     #[test]
     fn credits_that_are_out_are_not_taken_away_when_a_crowd_has_gone() {
-        let (mut admission, mut rows, kind) = (Admission::new(), rows(64), Kind::Open);
+        let (mut admission, mut rows, kind) = (Admission::new(100), rows(64), Kind::Open);
         for index in 0..64 {
             admission.lane(Lane::Kind(kind)).push_back(&mut rows, index);
         }
@@ -460,7 +460,7 @@ mod tests {
         ) {
             let rounds = (most() - 1) / QUANTUM + 1;
             let window = (LANES.len() - 1) * usize::try_from(QUANTUM * rounds).unwrap() + 1;
-            let (mut admission, mut waited) = (Admission::new(), [0; LANES.len()]);
+            let (mut admission, mut waited) = (Admission::new(100), [0; LANES.len()]);
             let mut rows = rows(LANES.len());
             let fill = |admission: &mut Admission, rows: &mut Vec<Link>| {
                 for (at, &lane) in (0..).zip(&LANES) {

@@ -13,7 +13,8 @@ use crate::inflight::{CANCELED, Inflight, POISONED, Pending};
 use crate::notify::Calls;
 use crate::shutdown::Report;
 use crate::stats::Stats;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::Ordering;
+use crate::sync::plain::AtomicU64;
 use crate::time::Clock;
 use crate::trace::Note;
 

@@ -21,7 +21,8 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use crate::backend::uring::{self, Cq, ForkMark, Kernel, Params, Probe, Sq, Uring};
+use crate::backend::uring::{Cq, ForkMark, Params, Probe, Sq};
+use crate::backend::{self, Kernel, Uring};
 use crate::config::Builder;
 use crate::driver::Seat;
 use crate::error;
@@ -91,7 +92,7 @@ impl Shared {
     pub(crate) fn open(config: &Builder) -> io::Result<Self> {
         let mark = ForkMark::of_this_process()
             .map_err(|errno| error::setup("madvise(MADV_WIPEONFORK)", errno))?;
-        let Uring { sq, cq, kernel, probe } = uring::open(config)?;
+        let Uring { sq, cq, kernel, probe } = backend::open(config)?;
         let seat = Seat::new().map_err(|errno| error::setup("eventfd", errno))?;
         let counters = Counters::of_ring();
         let core = Core {

@@ -8,8 +8,9 @@ use std::cell::Cell;
 
 use rustix::io::Errno;
 
-use crate::backend::uring::Kernel;
-use crate::sync::{AtomicBool, AtomicU32, Ordering};
+use crate::backend::Kernel;
+use crate::sync::Ordering;
+use crate::sync::plain::{AtomicBool, AtomicU32};
 
 /// What all rings want.
 static TOTAL: AtomicU32 = AtomicU32::new(0);

@@ -15,7 +15,8 @@ use rustix::time::Timespec;
 
 use super::mmap::Map;
 use super::setup::Params;
-use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, fence};
+use crate::sync::plain::{AtomicU32, AtomicU64, fence};
+use crate::sync::{Arc, Ordering};
 
 /// The ring's kernel side, and what can be seen of its counters without a lock.
 pub(crate) struct Kernel {

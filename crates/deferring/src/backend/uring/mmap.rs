@@ -10,7 +10,8 @@ use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::Ordering;
+use crate::sync::plain::AtomicU32;
 
 /// A mapping, gone from a forked child, unmapped when dropped.
 #[derive(Debug)]

@@ -14,11 +14,14 @@ mod sq;
 pub(crate) use cq::Cq;
 #[cfg(test)]
 pub(crate) use cq::CqView;
-pub(crate) use enter::Kernel;
 pub(crate) use mmap::ForkMark;
 pub(crate) use probe::Probe;
 pub use setup::Params;
-pub(crate) use setup::{Uring, open};
 pub(crate) use sq::Sq;
 #[cfg(test)]
 pub(crate) use sq::SqView;
+#[cfg(not(all(test, any(loom, shuttle))))]
+pub(crate) use {
+    enter::Kernel,
+    setup::{Uring, open},
+};

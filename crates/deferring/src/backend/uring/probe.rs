@@ -58,6 +58,12 @@ impl Probe {
         Ok(Self { supported })
     }
 
+    /// Of a kernel that has everything.
+    #[cfg(all(test, any(loom, shuttle)))]
+    pub(crate) const fn everything() -> Self {
+        Self { supported: [u64::MAX; OPS_MAX as usize / 64] }
+    }
+
     pub(crate) const fn supports(&self, opcode: Opcode) -> bool {
         self.supported[(opcode.0 / 64) as usize] & 1 << (opcode.0 % 64) != 0
     }

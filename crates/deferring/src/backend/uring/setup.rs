@@ -19,7 +19,8 @@ use super::sq::{Sq, SqView};
 use crate::config::Builder;
 use crate::error;
 use crate::op::{Cqe, Sqe};
-use crate::sync::{Arc, AtomicU32};
+use crate::sync::Arc;
+use crate::sync::plain::AtomicU32;
 
 /// How a ring turned out: what was asked for, less what the kernel does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

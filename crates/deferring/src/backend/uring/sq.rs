@@ -6,7 +6,8 @@
 
 use super::mmap::Map;
 use crate::op::Sqe;
-use crate::sync::{Arc, AtomicU32, Ordering};
+use crate::sync::plain::AtomicU32;
+use crate::sync::{Arc, Ordering};
 
 /// Where the queue is in memory.
 pub(crate) struct SqView {

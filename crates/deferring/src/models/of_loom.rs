@@ -1,0 +1,341 @@
+//! Small stories, in every order: leases and closes, the seat and its bell, one result for two.
+//!
+//! A story that hangs is a wake-up that is lost: loom says "deadlock". The bounds on preemptions
+//! are what ends within a minute; each story says its own.
+
+use std::future::poll_fn;
+use std::task::{Poll, Waker};
+
+use super::{Ask, Unparks, alive, begin, ring};
+use crate::backend::toy;
+use crate::block_on;
+use crate::fd::Fd;
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering, thread};
+
+/// Tells a story in every order with at most so many preemptions of a thread that could go on.
+fn tell(preemptions: usize, story: impl Fn() + Send + Sync + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(preemptions);
+    model.max_branches = 20_000;
+    model.check(move || {
+        begin();
+        story();
+    });
+}
+
+/// Runs a part of a story on a thread with a stack for all of the library.
+fn spawn<T: Send + 'static>(
+    part: impl FnOnce() -> T + Send + 'static,
+) -> loom::thread::JoinHandle<T> {
+    loom::thread::Builder::new().stack_size(STACK).spawn(part).unwrap()
+}
+
+/// In words.
+const STACK: usize = 32 << 10;
+
+/// A flag that a future can wait for.
+#[derive(Default)]
+struct Flag {
+    raised: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Flag {
+    fn raise(&self) {
+        self.raised.store(true, Ordering::SeqCst);
+        let waker = self.waker.lock().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    async fn wait(&self) {
+        poll_fn(|cx| {
+            *self.waker.lock() = Some(cx.waker().clone());
+            let raised = self.raised.load(Ordering::SeqCst);
+            if raised { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+// Leases and closes.
+
+/// Uses a descriptor as an op does, if it can be had.
+fn use_it(fd: &Fd) {
+    let lease = fd.lease();
+    if lease.check().is_ok() {
+        assert!(toy::is_open(lease.raw()), "open while the lease lasts");
+        let raw = lease.raw();
+        loom::thread::yield_now();
+        assert!(toy::is_open(raw), "and to its end");
+    }
+}
+
+/// Closes as `Closing` does, and sleeps until it is closed.
+fn close_it(fd: &Fd) {
+    fd.start_close();
+    assert!(fd.lease().check().is_err(), "no new leases");
+    loop {
+        let waker = Waker::from(Arc::new(Unparks(thread::current())));
+        match fd.poll_drained(Some(waker)) {
+            Poll::Ready(Some(drained)) => {
+                toy::close(drained.raw());
+                drained.closed();
+                return;
+            }
+            Poll::Ready(None) => return,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+#[test]
+fn loom_a_close_waits_for_the_lease_and_is_made_once() {
+    tell(4, || {
+        let raw = toy::new_number();
+        let fd = Fd::of_toy(raw);
+        let user = {
+            let fd = fd.clone();
+            spawn(move || use_it(&fd))
+        };
+        close_it(&fd);
+        assert!(!toy::is_open(raw));
+        user.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_of_two_closers_one_closes_and_both_go_on() {
+    tell(3, || {
+        let raw = toy::new_number();
+        let fd = Fd::of_toy(raw);
+        let part = |part: fn(&Fd)| {
+            let fd = fd.clone();
+            spawn(move || part(&fd))
+        };
+        let (user, closer) = (part(use_it), part(close_it));
+        close_it(&fd);
+        assert!(!toy::is_open(raw));
+        user.join().unwrap();
+        closer.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_a_close_that_nobody_waits_for_is_made_by_whoever_is_last() {
+    tell(4, || {
+        let raw = toy::new_number();
+        let fd = Fd::of_toy(raw);
+        let users = [(); 2].map(|()| {
+            let fd = fd.clone();
+            spawn(move || use_it(&fd))
+        });
+        fd.start_close();
+        // It asks once, then gives up, as a `Closing` that is dropped.
+        match fd.poll_drained(Some(Waker::noop().clone())) {
+            Poll::Ready(drained) => drop(drained),
+            Poll::Pending => fd.close_unattended(),
+        }
+        for each in users {
+            each.join().unwrap();
+        }
+        assert!(!toy::is_open(raw), "though there is a clone still");
+        drop(fd);
+    });
+}
+
+#[test]
+fn loom_a_descriptor_that_nobody_closes_is_closed_with_its_last_lease() {
+    tell(4, || {
+        let raw = toy::new_number();
+        let fd = Fd::of_toy(raw);
+        let users = [(); 2].map(|()| {
+            let fd = fd.clone();
+            spawn(move || use_it(&fd))
+        });
+        drop(fd);
+        for each in users {
+            each.join().unwrap();
+        }
+        assert!(!toy::is_open(raw));
+    });
+}
+
+// The seat and its bell.
+
+#[test]
+fn loom_whoever_wakes_a_sleeping_block_on_is_heard() {
+    tell(4, || {
+        let (ring, flag) = (ring(4), Arc::new(Flag::default()));
+        let other = {
+            let flag = Arc::clone(&flag);
+            spawn(move || flag.raise())
+        };
+        block_on(&ring, flag.wait());
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_what_another_thread_queues_is_sent_by_the_sleeper() {
+    tell(4, || {
+        let (ring, handle) = (ring(4), Arc::new(Mutex::new(None)));
+        let flag = Arc::new(Flag::default());
+        let other = {
+            let (ring, handle, flag) = (ring.clone(), Arc::clone(&handle), Arc::clone(&flag));
+            spawn(move || {
+                *handle.lock() = Some(ring.queue(Ask::now()));
+                flag.raise();
+            })
+        };
+        let result = block_on(&ring, async {
+            flag.wait().await;
+            let handle = handle.lock().take().unwrap();
+            handle.await
+        });
+        assert_eq!(result.unwrap(), 0);
+        other.join().unwrap();
+    });
+}
+
+/// Nobody wakes the future before the op has ended: only the bell tells the sleeper to send it.
+#[test]
+fn loom_an_op_queued_beside_a_sleeper_ends_without_its_waker() {
+    tell(4, || {
+        let (ring, ended) = (ring(4), Arc::new(Flag::default()));
+        let other = {
+            let (ring, ended) = (ring.clone(), Arc::clone(&ended));
+            spawn(move || {
+                let mut handle = std::pin::pin!(ring.queue(Ask::now()));
+                let waker = Waker::from(Arc::new(Unparks(thread::current())));
+                let mut cx = std::task::Context::from_waker(&waker);
+                while handle.as_mut().poll(&mut cx).is_pending() {
+                    thread::park();
+                }
+                ended.raise();
+            })
+        };
+        block_on(&ring, ended.wait());
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_of_two_that_block_on_one_ring_both_get_on() {
+    tell(4, || {
+        let ring = ring(4);
+        let other = {
+            let ring = ring.clone();
+            spawn(move || block_on(&ring, ring.queue(Ask::now())).unwrap())
+        };
+        block_on(&ring, ring.queue(Ask::now())).unwrap();
+        other.join().unwrap();
+    });
+}
+
+/// One of them waits for the other, and may have the seat meanwhile or not.
+#[test]
+fn loom_whoever_queued_up_for_the_seat_gets_it_when_it_is_free() {
+    tell(4, || {
+        let (ring, flag) = (ring(4), Arc::new(Flag::default()));
+        let other = {
+            let (ring, flag) = (ring.clone(), Arc::clone(&flag));
+            spawn(move || {
+                block_on(&ring, async {
+                    ring.queue(Ask::now()).await.unwrap();
+                    flag.raise();
+                });
+            })
+        };
+        block_on(&ring, flag.wait());
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_a_reap_by_hand_does_not_eat_the_bell_of_a_sleeper() {
+    tell(4, || {
+        let (ring, flag) = (ring(4), Arc::new(Flag::default()));
+        let waker = {
+            let flag = Arc::clone(&flag);
+            spawn(move || flag.raise())
+        };
+        let reaper = {
+            let ring = ring.clone();
+            spawn(move || ring.reap().unwrap())
+        };
+        block_on(&ring, flag.wait());
+        waker.join().unwrap();
+        reaper.join().unwrap();
+    });
+}
+
+// One result for two threads.
+
+#[test]
+fn loom_of_two_that_take_one_result_one_gets_it() {
+    tell(4, || {
+        let ring = ring(4);
+        let handle = Arc::new(ring.queue(Ask::now()));
+        ring.submit().unwrap();
+        let other = {
+            let (ring, handle) = (ring.clone(), Arc::clone(&handle));
+            spawn(move || {
+                ring.reap().unwrap();
+                handle.try_take().is_some()
+            })
+        };
+        ring.reap().unwrap();
+        let ours = handle.try_take().is_some();
+        let theirs = other.join().unwrap();
+        let left = handle.try_take().is_some();
+        assert_eq!(usize::from(ours) + usize::from(theirs) + usize::from(left), 1);
+        assert!(handle.is_done());
+        drop((handle, ring));
+        assert_eq!(alive(), 0);
+    });
+}
+
+#[test]
+fn loom_a_cancel_beside_a_take_asks_nothing_of_another_op() {
+    tell(4, || {
+        let ring = ring(4);
+        let handle = Arc::new(ring.queue(Ask::never()));
+        ring.submit().unwrap();
+        let other = {
+            let (ring, handle) = (ring.clone(), Arc::clone(&handle));
+            spawn(move || {
+                ring.reap().unwrap();
+                let taken = handle.try_take().is_some();
+                // Takes the row of the first, if that has ended.
+                (taken, ring.queue(Ask::now()))
+            })
+        };
+        let cancel = handle.cancel();
+        ring.submit().unwrap();
+        let _ = cancel.outcome();
+        let (taken, second) = other.join().unwrap();
+        ring.submit().unwrap();
+        ring.reap().unwrap();
+        assert_eq!(second.try_take().unwrap().unwrap(), 0, "the second was not cancelled");
+        assert_eq!(handle.try_take().is_some(), !taken);
+    });
+}
+
+#[test]
+fn loom_a_handle_dropped_beside_a_reap_frees_its_op_once() {
+    tell(4, || {
+        let ring = ring(4);
+        let handle = ring.queue(Ask::now());
+        ring.submit().unwrap();
+        let other = {
+            let ring = ring.clone();
+            spawn(move || ring.reap().unwrap())
+        };
+        drop(handle);
+        other.join().unwrap();
+        drop(ring);
+        assert_eq!(alive(), 0);
+    });
+}
