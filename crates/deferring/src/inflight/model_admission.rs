@@ -153,6 +153,8 @@ struct World {
     now: Duration,
     /// The clock for the next tick is set.
     ticking: bool,
+    /// How many ticks there were since a canary went, if none has come back alive.
+    missing: Option<u32>,
     fixed: bool,
     /// New ops that wait, in order: by kind, by turnstile, and those that wait for nothing.
     new_by_kind: [VecDeque<u64>; Kind::COUNT],
@@ -197,6 +199,7 @@ impl World {
             tallies: vec![],
             now: Duration::ZERO,
             ticking: false,
+            missing: None,
             fixed: fixed.is_some(),
             new_by_kind: Default::default(),
             new_by_turnstile: HashMap::new(),
@@ -298,6 +301,7 @@ impl World {
         }
         if self.inflight.wants_canary() {
             self.inflight.canary_went();
+            self.missing.get_or_insert(0);
             self.owes.push((Token::own(Own::Canary).user_data(), Owed::Canary));
         }
     }
@@ -359,7 +363,7 @@ impl World {
                 self.inflight.complete(cqe(answer), after);
             }
             Owed::Canary => {
-                let answer = if is_cut_short(result) { CANCELED } else { 0 };
+                let answer = if is_cut_short(result) { CANCELED } else { self.canary_lives() };
                 self.inflight.complete(cqe(answer), after);
             }
         }
@@ -419,6 +423,11 @@ impl World {
         }
     }
 
+    fn canary_lives(&mut self) -> i32 {
+        self.missing = None;
+        0
+    }
+
     fn answer_in_part(&mut self, which: usize) {
         if self.owes.is_empty() {
             return;
@@ -468,12 +477,17 @@ impl World {
             // Nobody knows how many workers there are.
             self.inflight.judge(None, 0, &mut After::default());
         }
-        self.find_who_ended(SATURATED);
+        let (ended, canaries) = (self.find_who_ended(SATURATED), self.missing);
+        // The tick in which the canary went may have begun already.
+        let late = canaries.is_some_and(|ticks| ticks + 1 >= SATURATED_TICKS);
+        assert!(ended == 0 || late, "{ended} ops are told of no workers, and there are some");
+        self.missing = canaries.map(|ticks| ticks + 1);
         self.ask_for_the_ring();
     }
 
     /// Ops that wait may be ended by time. Each that was is found by its state.
-    fn find_who_ended(&mut self, expected: i32) {
+    fn find_who_ended(&mut self, expected: i32) -> usize {
+        let mut found = 0;
         let waiting: Vec<u64> = self
             .lives
             .iter()
@@ -485,8 +499,10 @@ impl World {
             if matches!(row.state, State::Done | State::Grave) {
                 assert_eq!(row.result, expected);
                 self.ended(name);
+                found += 1;
             }
         }
+        found
     }
 
     fn pass_time(&mut self, seconds: u64) {
@@ -772,6 +788,9 @@ impl World {
             match owed {
                 Owed::Op(name) => self.answer_op(name, cqe),
                 Owed::Cancel | Owed::Canary => {
+                    if owed == Owed::Canary {
+                        self.canary_lives();
+                    }
                     self.inflight.complete(cqe, &mut After::default());
                 }
             }
