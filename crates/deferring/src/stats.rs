@@ -5,6 +5,7 @@
 use crate::op::Class;
 use crate::sync::plain::{AtomicBool, AtomicU64, Mutex};
 use crate::sync::{Arc, Ordering, Weak};
+use crate::trace::{Note, Notes};
 
 /// What a ring has done so far, and what is out. A snapshot: each number is right by itself, as of the
 /// last turn of the ring; together they may be of slightly different moments.
@@ -130,6 +131,9 @@ pub(crate) struct Counters {
     /// Not under the lock.
     pub(crate) overflows: AtomicU64,
     pub(crate) poisoned: AtomicBool,
+    /// What happened outside the lock, to be told with the next reap.
+    notes: Mutex<Notes>,
+    noted: AtomicBool,
     /// New ops, and others that wait.
     fresh: Counter,
     behind: Counter,
@@ -158,11 +162,31 @@ impl Counters {
         counters
     }
 
+    /// Keeps what is to be told with the next reap: a subscriber is the user's code, and whoever
+    /// notes something may hold the seat.
+    pub(crate) fn note(&self, note: Note) {
+        self.notes.lock().push(note);
+        self.noted.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn take_notes(&self, notes: &mut Notes) {
+        if self.noted.load(Ordering::Acquire) {
+            self.noted.store(false, Ordering::Release);
+            notes.append(&mut self.notes.lock());
+        }
+    }
+
     /// As of the last turn, and one for the canary.
     fn workers_needed(&self) -> usize {
         let is_worker = |class: &&Class| matches!(class, Class::Worker(_));
         let classes = Class::ALL.iter().filter(is_worker);
         1 + classes.map(|class| self.classes[class.index()].in_flight.size()).sum::<usize>()
+    }
+
+    /// So many ops have not been looked at, and so many wait in all.
+    pub(crate) fn publish_queued(&self, fresh: usize, waiting: usize) {
+        self.fresh.set(fresh as u64);
+        self.behind.set(waiting.saturating_sub(fresh) as u64);
     }
 
     /// So many ops have not been looked at.

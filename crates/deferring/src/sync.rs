@@ -77,6 +77,10 @@ mod checked {
         pub(crate) fn fetch_add(&self, n: usize, order: Ordering) -> usize {
             self.0.fetch_add(n, order)
         }
+
+        pub(crate) fn fetch_sub(&self, n: usize, order: Ordering) -> usize {
+            self.0.fetch_sub(n, order)
+        }
     }
 
     fn fence_if_sequential(order: Ordering) {

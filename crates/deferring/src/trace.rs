@@ -32,17 +32,13 @@ pub(crate) enum Note {
 mod off {
     use super::{Note, Opcode};
 
-    #[allow(clippy::unused_self)] // The same as with the feature.
-    impl Note {
-        pub(crate) const fn tell(self) {}
-    }
-
-    #[derive(Default)]
+    #[derive(Debug, Default)]
     pub(crate) struct Notes;
 
     #[allow(clippy::unused_self)] // The same as with the feature.
     impl Notes {
         pub(crate) const fn push(&mut self, _: Note) {}
+        pub(crate) const fn append(&mut self, _: &mut Self) {}
         pub(crate) const fn tell(&mut self) {}
     }
 
@@ -74,34 +70,49 @@ pub(crate) use off::{Notes, Span, Spans};
 
 #[cfg(feature = "tracing")]
 mod on {
-    use tracing::field;
+    use tracing::level_filters::LevelFilter;
+    use tracing::{Level, field};
 
     use super::{Note, Opcode};
 
     /// What is to be told once nothing is locked.
-    #[derive(Default)]
+    #[derive(Debug, Default)]
     pub(crate) struct Notes {
         notes: Vec<Note>,
         ended: Vec<(tracing::Span, i32)>,
     }
 
     impl Notes {
+        /// Keeps a note if anybody may want it. (To ask that is no user's code.)
         pub(crate) fn push(&mut self, note: Note) {
-            self.notes.push(note);
+            if LevelFilter::current() >= note.level() {
+                self.notes.push(note);
+            }
+        }
+
+        pub(crate) fn append(&mut self, others: &mut Self) {
+            self.notes.append(&mut others.notes);
+            self.ended.append(&mut others.ended);
         }
 
         pub(crate) fn tell(&mut self) {
             for (span, result) in self.ended.drain(..) {
                 span.record("result", result);
             }
-            self.notes.drain(..).for_each(Note::tell);
+            self.notes.drain(..).for_each(tell);
         }
     }
 
     impl Note {
-        /// Tells it now, with nothing locked.
-        pub(crate) fn tell(self) {
-            tell(self);
+        const fn level(self) -> Level {
+            match self {
+                Self::Stuck { .. }
+                | Self::Workers { .. }
+                | Self::Overflow
+                | Self::Resubmit { .. } => Level::DEBUG,
+                Self::WorkersFixed { .. } | Self::Saturated { .. } => Level::WARN,
+                Self::Leak { .. } | Self::Poisoned { .. } => Level::ERROR,
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use crate::notify::Calls;
 use crate::ring::Ring;
 use crate::sync::thread::{self, Thread};
 use crate::sync::{Arc, AtomicBool, Ordering};
-use crate::turn::Shared;
+use crate::turn::{Refused, Shared};
 
 /// Runs a future to its end on this thread, and turns the ring meanwhile: what the future queues
 /// goes out as one batch whenever it has nothing left to do.
@@ -138,10 +138,11 @@ fn turn(shared: &Shared, call: &Call) {
         Err(Errno::AGAIN | Errno::BUSY | Errno::NOMEM) => thread::sleep(SHORT_OF_MEMORY),
         Err(errno) => {
             let mut calls = Calls::default();
-            let poisoned = shared.poison_if_final(errno, &mut calls);
+            let refused = shared.poison_if_final(errno, &mut calls);
             calls.resume();
-            if !poisoned {
-                cannot(&error::enter(errno));
+            match refused {
+                Refused::ForNow | Refused::ForGood => {}
+                Refused::Here => cannot(&error::enter(errno)),
             }
         }
     }

@@ -71,6 +71,10 @@ pub(crate) struct Inflight {
     /// Cancels that an SQE names.
     cancels_submitted: usize,
     leaked: usize,
+    /// The SQE before was linked to the next one.
+    linked: bool,
+    /// An op of the user's own has cancelled others: what it was, is not known here.
+    cancels_by_others: bool,
     /// The workers are to be looked at: are there too few, or is the machine busy?
     suspicious: bool,
     /// How many there were the last time.
@@ -181,6 +185,8 @@ impl Inflight {
             in_kernel: [0; Class::COUNT],
             cancels_submitted: 0,
             leaked: 0,
+            linked: false,
+            cancels_by_others: false,
             suspicious: false,
             workers_before: None,
             ended_unseen: 0,
@@ -204,6 +210,11 @@ impl Inflight {
 
     fn submitted(&self) -> usize {
         self.in_kernel.iter().sum()
+    }
+
+    /// Whether an admission that stopped would have more to say.
+    pub(crate) fn has_more(&self, fresh: usize) -> bool {
+        self.admission.can_serve_any(fresh > 0)
     }
 
     /// Whether a submit would have anything to say. What waits for others to end is not counted.
@@ -249,12 +260,18 @@ impl Inflight {
     // Going.
 
     /// Writes the next SQE: cancels first (P4), then ops, lane by lane. False if nothing may go now.
-    /// `fresh` is how many of the new may be looked at.
+    /// `fresh` is how many of the new may be looked at; not all of them are at once, if many have to
+    /// wait.
     pub(crate) fn admit(&mut self, sqe: &mut Sqe, fresh: &mut usize) -> bool {
+        const LOOKS_MAX: usize = 256;
         if self.admit_cancel(sqe) {
             return true;
         }
+        let mut looks = 0..LOOKS_MAX;
         while let Some(lane) = self.admission.next(*fresh > 0) {
+            if looks.next().is_none() {
+                return false;
+            }
             let queue = self.admission.lane(lane);
             let index = queue.pop_front(&mut self.table).expect("a lane that can be served");
             self.table.at(index).list = List::None;
@@ -279,6 +296,7 @@ impl Inflight {
             if !matches!(row.state, State::Submitted | State::Orphaned) {
                 continue;
             }
+            self.linked = false;
             *sqe = Sqe { opcode: AsyncCancel::CODE, ..Sqe::EMPTY };
             AsyncCancel::of(token).encode(sqe);
             sqe.user_data = token.cancel().user_data();
@@ -314,6 +332,7 @@ impl Inflight {
 
     /// The op goes to the kernel.
     fn go(&mut self, index: u32, sqe: &mut Sqe) {
+        const LINKS: u8 = 1 << 2 | 1 << 3;
         const ASYNC: u8 = 1 << 4;
         let token = self.table.token(index);
         let row = self.table.at(index);
@@ -325,6 +344,12 @@ impl Inflight {
         if row.marks.has(Marks::IN_WORKER) {
             sqe.flags |= ASYNC;
         }
+        // Ops that the user linked end each other, and are not sent again one by one.
+        let linked = sqe.flags & LINKS != 0;
+        if std::mem::replace(&mut self.linked, linked) || linked {
+            row.marks.set(Marks::REMOVED, true);
+        }
+        self.cancels_by_others |= vtable.opcode == AsyncCancel::CODE;
         let (state, then) = step(row.state, Event::Admit);
         assert_eq!(then, Then::Nothing);
         row.state = state;
@@ -417,7 +442,9 @@ impl Inflight {
         }
         let vtable = row.vtable.expect("an op in the kernel has a vtable");
         let now = Circumstances {
-            asked: row.cancel != Cancel::None || row.marks.has(Marks::REMOVED),
+            asked: row.cancel != Cancel::None
+                || row.marks.has(Marks::REMOVED)
+                || self.cancels_by_others && row.result == CANCELED,
             timed_out: row.marks.has(Marks::TIMED_OUT),
             stolen: row.marks.has(Marks::STOLEN),
             worker: matches!(row.class, Class::Worker(_)) || row.marks.has(Marks::DISK),
@@ -991,6 +1018,7 @@ impl Inflight {
                 unreachable!("an op that waits is on {list:?}")
             }
         }
+        self.counters.publish_queued(self.admission.fresh.len(), self.waiting());
         self.pass_on(index);
     }
 }

@@ -32,6 +32,20 @@ pub fn leaked_ops() -> u64 {
     LEAKED.load(Ordering::Relaxed)
 }
 
+/// How often in a row a ring may be forbidden its system calls before that is final.
+const REFUSALS_MAX: u32 = 3;
+
+/// What a refusal of the kernel's means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// It may do it the next time.
+    ForNow,
+    /// It does it for another thread.
+    Here,
+    /// The ring is poisoned.
+    ForGood,
+}
+
 /// A shutdown that has begun: its number, and how things were.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ending {
@@ -91,20 +105,26 @@ impl Shared {
 
     /// The kernel refuses the ring's system calls: if that is for good, every handle gets an error
     /// that says so, and what the kernel holds stays as it is.
-    pub(crate) fn poison_if_final(&self, errno: Errno, calls: &mut Calls) -> bool {
-        let passes = matches!(
-            errno,
-            Errno::INTR | Errno::AGAIN | Errno::BUSY | Errno::NOMEM | Errno::TIME | Errno::EXIST
-        );
-        if passes {
-            return false;
+    ///
+    /// A thread that is forbidden them may be confined alone, so that it takes several refusals, with
+    /// no success of any thread in between.
+    pub(crate) fn poison_if_final(&self, errno: Errno, calls: &mut Calls) -> Refused {
+        let wrong_thread = errno == Errno::EXIST;
+        let passes =
+            matches!(errno, Errno::INTR | Errno::AGAIN | Errno::BUSY | Errno::NOMEM | Errno::TIME);
+        let forbidden = matches!(errno, Errno::PERM | Errno::ACCESS | Errno::NOSYS);
+        if wrong_thread {
+            return Refused::Here;
+        }
+        if passes || forbidden && self.kernel.refusals() < REFUSALS_MAX {
+            return Refused::ForNow;
         }
         let poisoned = self.refuse(Refusal::Poisoned(errno));
         if !poisoned {
             self.counters.poisoned.store(true, Ordering::Relaxed);
             self.end_with(POISONED, Some(errno), calls);
         }
-        true
+        Refused::ForGood
     }
 
     /// Refuses a forked child, and a ring that is poisoned.

@@ -35,8 +35,8 @@ use crate::trace::Span;
 use alarm::Alarm;
 use workers::Workers;
 
-pub(crate) use end::Ending;
 pub use end::leaked_ops;
+pub(crate) use end::{Ending, Refused};
 
 /// What all handles and clones of a ring share.
 pub(crate) struct Shared {

@@ -100,6 +100,7 @@ impl Core {
         if time_is_up && self.strike(&mut found.after) {
             found.give_up = true;
         }
+        self.counters.take_notes(&mut found.after.notes);
         found.ops += self.inflight.take_ended_unseen();
         found.suspicious |= self.inflight.take_suspicion();
         found.graves |= self.inflight.has_graves();
@@ -200,7 +201,7 @@ impl Shared {
     pub(super) fn flush(&self) -> Result<(), Errno> {
         if self.kernel.overflowed() {
             self.counters.overflows.fetch_add(1, Ordering::Relaxed);
-            Note::Overflow.tell();
+            self.counters.note(Note::Overflow);
         }
         self.kernel.flush()
     }

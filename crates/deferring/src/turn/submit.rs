@@ -42,6 +42,8 @@ pub(super) struct Filled {
     ops: u32,
     /// How many SQEs the kernel has not taken yet, older ones too.
     unconsumed: u32,
+    /// There is room, and more to be looked at, when others have had the lock.
+    more: bool,
 }
 
 impl Core {
@@ -68,7 +70,8 @@ impl Core {
             self.counters.workers_raised.add(1);
         }
         self.inflight.publish();
-        Filled { ops, unconsumed: self.sq.publish() }
+        let more = self.sq.room() > 0 && self.inflight.has_more(*fresh);
+        Filled { ops, unconsumed: self.sq.publish(), more }
     }
 
     /// Whether a submit would have something to say.
@@ -134,7 +137,7 @@ impl Shared {
                 Note::WorkersFixed { limit, errno: errno.raw_os_error() }
             }
         };
-        note.tell();
+        self.counters.note(note);
     }
 
     /// Sends what waits, of what nobody has asked to be sent before no more than `fresh`.
@@ -154,6 +157,9 @@ impl Shared {
             ops += filled.ops as usize;
             let count = filled.unconsumed;
             if count == 0 {
+                if filled.more {
+                    continue;
+                }
                 return Ok(taken.min(ops));
             }
             self.raise_workers();
@@ -191,7 +197,7 @@ impl Shared {
                 self.kernel.submit(filled.unconsumed)?;
             }
             // What did not fit goes on when the kernel's thread has made room.
-            if !full || taken >= most && !own {
+            if !full && !filled.more || taken >= most && !own {
                 return Ok(taken);
             }
             match self.kernel.wait_for_room() {

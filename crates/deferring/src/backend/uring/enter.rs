@@ -26,6 +26,8 @@ pub(crate) struct Kernel {
     cq_head: *const AtomicU32,
     cq_tail: *const AtomicU32,
     enters: AtomicU64,
+    /// How often in a row a call was refused.
+    refusals: AtomicU32,
     _map: Arc<[Map; 2]>,
 }
 
@@ -43,8 +45,8 @@ impl Kernel {
         [sq_flags, cq_head, cq_tail]: [*const AtomicU32; 3],
         map: Arc<[Map; 2]>,
     ) -> Self {
-        let enters = AtomicU64::new(0);
-        Self { fd, params, sq_flags, cq_head, cq_tail, enters, _map: map }
+        let (enters, refusals) = (AtomicU64::new(0), AtomicU32::new(0));
+        Self { fd, params, sq_flags, cq_head, cq_tail, enters, refusals, _map: map }
     }
 
     pub(crate) const fn params(&self) -> &Params {
@@ -54,6 +56,11 @@ impl Kernel {
     /// How many `io_uring_enter` calls there were.
     pub(crate) fn enters(&self) -> u64 {
         self.enters.load(Ordering::Relaxed)
+    }
+
+    /// How many calls in a row were refused, by the last of them.
+    pub(crate) fn refusals(&self) -> u32 {
+        self.refusals.load(Ordering::Relaxed)
     }
 
     /// Whether a CQE is there to be popped.
@@ -138,7 +145,7 @@ impl Kernel {
             argument.ts = io_uring_ptr::new((&raw const *time).cast_mut().cast());
         }
         // SAFETY: the timespec outlives the call. What the SQEs name is kept by their slots.
-        unsafe {
+        let entered = unsafe {
             io_uring_enter_arg(
                 &self.fd,
                 submit,
@@ -146,7 +153,15 @@ impl Kernel {
                 flags | Enter::EXT_ARG,
                 Some(&argument),
             )
+        };
+        match entered {
+            Err(Errno::PERM | Errno::ACCESS | Errno::NOSYS) => {
+                self.refusals.fetch_add(1, Ordering::Relaxed);
+            }
+            _ if self.refusals() == 0 => {}
+            _ => self.refusals.store(0, Ordering::Relaxed),
         }
+        entered
     }
 
     /// Sets how many bounded workers the kernel may make for the calling thread, or for the thread
