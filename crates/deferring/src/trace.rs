@@ -31,6 +31,7 @@ pub(crate) enum Note {
 #[cfg(not(feature = "tracing"))]
 mod off {
     use super::{Note, Opcode};
+    use crate::notify::Calls;
 
     #[derive(Debug, Default)]
     pub(crate) struct Notes;
@@ -39,7 +40,7 @@ mod off {
     impl Notes {
         pub(crate) const fn push(&mut self, _: Note) {}
         pub(crate) const fn append(&mut self, _: &mut Self) {}
-        pub(crate) const fn tell(&mut self) {}
+        pub(crate) const fn tell(&mut self, _: &mut Calls) {}
     }
 
     #[derive(Clone, Copy)]
@@ -74,6 +75,7 @@ mod on {
     use tracing::{Level, field};
 
     use super::{Note, Opcode};
+    use crate::notify::Calls;
 
     /// What is to be told once nothing is locked.
     #[derive(Debug, Default)]
@@ -95,11 +97,17 @@ mod on {
             self.ended.append(&mut others.ended);
         }
 
-        pub(crate) fn tell(&mut self) {
+        /// Tells each by itself: a panic in one keeps nobody else from being told.
+        pub(crate) fn tell(&mut self, calls: &mut Calls) {
             for (span, result) in self.ended.drain(..) {
-                span.record("result", result);
+                calls.call(|| {
+                    span.record("result", result);
+                });
+                calls.call(|| drop(span));
             }
-            self.notes.drain(..).for_each(tell);
+            for note in self.notes.drain(..) {
+                calls.call(|| tell(note));
+            }
         }
     }
 

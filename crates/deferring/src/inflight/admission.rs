@@ -108,6 +108,9 @@ pub(crate) struct Admission {
     disk: usize,
     /// One has ended since the last tick.
     disk_moving: bool,
+    /// One went after the last canary that came back, and one after the last that went.
+    disk_unproven: bool,
+    disk_since_canary: bool,
     /// How many ticks a canary may be out before the workers are looked at.
     patience: u32,
     /// The limit cannot be changed, and is this.
@@ -129,6 +132,8 @@ impl Admission {
             proven: 0,
             disk: 0,
             disk_moving: false,
+            disk_unproven: false,
+            disk_since_canary: false,
             patience,
             fixed: None,
         }
@@ -218,6 +223,8 @@ impl Admission {
 
     pub(crate) const fn disk_went(&mut self) {
         self.disk += 1;
+        self.disk_unproven = true;
+        self.disk_since_canary = true;
     }
 
     pub(crate) const fn disk_ended(&mut self) {
@@ -255,7 +262,8 @@ impl Admission {
     pub(crate) fn needs_ticks(&self) -> bool {
         let out = |crew: &Crew| !crew.holders.is_empty() || !crew.waiting.is_empty();
         let crews = self.crews.iter().any(out);
-        self.canary != Canary::Home || !self.paused.is_empty() || self.disk > 0 || crews
+        let disk = self.disk > 0 && self.disk_unproven;
+        self.canary != Canary::Home || !self.paused.is_empty() || disk || crews
     }
 
     /// The clock for the next tick is set: who went before this is older than a tick when it comes.
@@ -277,7 +285,8 @@ impl Admission {
             return if late { Tick::Suspicious } else { Tick::Went { stuck: 0 } };
         }
         let mut found = 0;
-        let disk_stands = self.disk > 0 && !std::mem::take(&mut self.disk_moving);
+        let moving = std::mem::take(&mut self.disk_moving);
+        let disk_stands = self.disk > 0 && self.disk_unproven && !moving;
         for crew in &mut self.crews {
             let moving = std::mem::take(&mut crew.moving);
             let blocked = !crew.waiting.is_empty() && !crew.has_credit();
@@ -365,6 +374,7 @@ impl Admission {
 
     pub(crate) fn canary_went(&mut self) {
         self.canary = Canary::Out(self.tick);
+        self.disk_since_canary = false;
         self.missing.get_or_insert(self.tick);
     }
 
@@ -373,6 +383,7 @@ impl Admission {
         if let Canary::Out(since) = self.canary {
             if alive {
                 self.proven = since;
+                self.disk_unproven = self.disk_since_canary;
                 self.missing = None;
                 self.canary = Canary::Home;
             } else {

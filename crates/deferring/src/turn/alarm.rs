@@ -86,7 +86,8 @@ impl Core {
     pub(super) fn push_own(&mut self) -> u32 {
         if self.alarm.tick_at.is_none() && self.inflight.needs_ticks() {
             self.inflight.begin_ticks();
-            self.alarm.tick_at = Some(Clock::Monotonic.now() + self.alarm.tick);
+            let next = Clock::Monotonic.now().saturating_add(self.alarm.tick);
+            self.alarm.tick_at = Some(next);
         }
         let mut pushed = 0;
         if self.inflight.wants_canary() && self.push(canary()) {

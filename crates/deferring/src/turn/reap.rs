@@ -300,5 +300,5 @@ fn follow(after: &mut After, calls: &mut Calls) {
     for waker in after.wakers.drain(..) {
         calls.call(|| waker.wake());
     }
-    calls.call(|| after.notes.tell());
+    after.notes.tell(calls);
 }
