@@ -1,6 +1,7 @@
 //! To ask for an end before the end: C22 to C28, and that it can always be asked for (P4).
 //!
-//! C29, the cancel that nobody asked for, is told in `watcher.rs` as far as it is dealt with.
+//! C29, the cancel that nobody asked for, is told in `results.rs`; cancels of many in
+//! `cancel_many.rs`.
 
 use std::io::Write as _;
 use std::sync::{Arc, Barrier, Mutex};

@@ -72,6 +72,28 @@ fn c41_a_ring_has_one_eventfd_and_can_be_rid_of_it() {
     assert_eq!(take_signals(&eventfd), Ok(1));
 }
 
+#[test]
+fn c41_a_reap_leaves_nothing_in_the_kernel_of_which_no_signal_will_tell() {
+    for builder in [Ring::builder().defer_taskrun(true), Ring::builder().coop_taskrun(true)] {
+        let ring = builder.build().unwrap();
+        let eventfd = eventfd();
+        ring.register_eventfd(&eventfd).unwrap();
+        let (reader, mut writer) = pipe();
+        let read = ring.read(&reader, vec![0; 1], 0);
+        let nop = ring.nop();
+        ring.submit().unwrap();
+        writer.write_all(b"x").unwrap();
+        // The nop's completion is there; the read's will be when the ring is entered.
+        while !read.is_done() {
+            assert!(becomes_readable(&eventfd, BOUND / 2), "the read is forgotten: {ring:?}");
+            take_signals(&eventfd).unwrap();
+            ring.reap().unwrap();
+        }
+        assert_eq!(read.try_take().unwrap().unwrap().0, 1);
+        nop.try_take().expect("reaped").unwrap();
+    }
+}
+
 /// Has `watched` of the ring wake a loop that sleeps on it, ten times. `quiet` takes back what it
 /// said the time before.
 fn wakes_a_sleeping_loop(ring: &Ring, watched: &impl AsFd, quiet: impl Fn()) {

@@ -143,6 +143,13 @@ pub(crate) fn pipe() -> (Fd, File) {
     (reader.into(), writer.into())
 }
 
+/// A FIFO with this name.
+pub(crate) fn fifo(path: PathBuf) -> PathBuf {
+    let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+    rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).expect("a FIFO");
+    path
+}
+
 /// Waits, outside the ring, until a descriptor is readable.
 pub(crate) fn becomes_readable(fd: &impl AsFd, time: Duration) -> bool {
     let time = rustix::time::Timespec::try_from(time).expect("short");
