@@ -6,6 +6,7 @@
 
 mod support;
 
+mod admission;
 mod allocations;
 mod buffers;
 mod cancel;
@@ -22,5 +23,7 @@ mod processes;
 mod results;
 mod shutdown;
 mod submission;
+#[cfg(feature = "tracing")]
+mod tracing_;
 mod user_code;
 mod watcher;

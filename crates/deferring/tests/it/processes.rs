@@ -8,7 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::Duration;
 
-use deferring::{BufResult, CancelOutcome, Fd, Pending, Ring, block_on};
+use deferring::op::Openat2;
+use deferring::{
+    BufResult, CWD, CancelOutcome, Fd, Mode, OFlags, Pending, ResolveFlags, Ring, block_on,
+};
 
 use crate::support::{
     Graveyard, drain, finish, in_a_fork, in_a_process_of_its_own, pipe, poll_once, ring, run,
@@ -190,6 +193,56 @@ fn p9_a_ring_with_a_kernel_thread_stays_the_parents_too() {
         finish(&ring, &nop).unwrap();
         finish(&ring, &ring.nop()).unwrap();
     });
+}
+
+#[test]
+fn p9_every_descriptor_of_a_ring_and_of_its_ops_is_closed_when_another_program_starts() {
+    in_a_process_of_its_own(this_test!(), || {
+        let before = descriptors();
+        let dir = tempfile::tempdir().unwrap();
+        let idle = Duration::from_millis(1);
+        let rings = [
+            Ring::builder(),
+            Ring::builder().single_issuer(true),
+            Ring::builder().defer_taskrun(true),
+            Ring::builder().sqpoll_idle(idle),
+        ]
+        .map(|builder| builder.build().unwrap());
+        let (mut opened, mut files) = (Vec::new(), Vec::new());
+        for (at, ring) in rings.iter().enumerate() {
+            let path = dir.path().join(at.to_string());
+            let open = |path, flags, mode| {
+                run(ring, ring.openat2(CWD, path, flags, mode, ResolveFlags::empty())).unwrap()
+            };
+            let file = OFlags::CREATE | OFlags::RDWR;
+            opened.push(open(path.as_path(), file, Mode::RUSR));
+            opened.push(open(dir.path(), OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty()));
+            opened.push(open(dir.path(), OFlags::PATH, Mode::empty()));
+            opened.push(run(ring, ring.queue(Openat2::new(CWD, "/dev/null"))).unwrap());
+            let file = run(ring, deferring::fs::File::open(ring, "/dev/null")).unwrap();
+            files.push(file);
+        }
+        let ours: Vec<_> = descriptors().into_iter().filter(|fd| !before.contains(fd)).collect();
+        // Of each ring, its own and that of its bell; and what was opened.
+        assert!(ours.len() >= 4 * 2 + opened.len() + files.len(), "{ours:?}");
+        for fd in ours {
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+            let flags = i32::from_str_radix(flags.trim(), 8).unwrap();
+            let what = std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap();
+            assert!(flags & libc::O_CLOEXEC != 0, "{} stays open in programs", what.display());
+        }
+    });
+}
+
+/// The numbers that are open, but for the one that looks.
+fn descriptors() -> Vec<i32> {
+    let numbers = std::fs::read_dir("/proc/self/fd").unwrap();
+    let mut numbers: Vec<i32> = numbers
+        .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
+    numbers.retain(|number| std::fs::read_link(format!("/proc/self/fd/{number}")).is_ok());
+    numbers
 }
 
 /// Tells a story in a fork, and panics if it panicked there.
