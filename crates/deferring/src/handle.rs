@@ -158,14 +158,6 @@ impl<T: Op> Handle<T> {
         }
     }
 
-    /// Queues an op on the same ring that ends this one.
-    pub(crate) fn queue_end<U: Op>(&self, op: U) -> Handle<U> {
-        if let Claim::Slot(token) = self.claim {
-            self.shared.expect_end(token);
-        }
-        self.queue_beside(op)
-    }
-
     /// Puts the op into a group, unless it has ended.
     pub(crate) fn join_group(&self, shared: &Arc<Shared>, group: u32) {
         assert!(Arc::ptr_eq(&self.shared, shared), "a group and its ops are of one ring");

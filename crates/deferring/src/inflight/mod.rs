@@ -26,7 +26,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::fd::{Fd, Lease};
-use crate::op::{AsyncCancel, Class, Cqe, Op, Place, Sqe};
+use crate::op::{AsyncCancel, Class, Cqe, Op, Opcode, Place, Sqe};
 use crate::stats::{ClassStats, Counters};
 use crate::sync::Arc;
 use crate::trace::{Note, Notes, Spans};
@@ -350,10 +350,14 @@ impl Inflight {
             row.marks.set(Marks::REMOVED, true);
         }
         self.cancels_by_others |= vtable.opcode == AsyncCancel::CODE;
+        let (class, marks) = (row.class, row.marks);
+        if let Some(target) = removed(sqe) {
+            self.expect_end(target);
+        }
+        let row = self.table.at(index);
         let (state, then) = step(row.state, Event::Admit);
         assert_eq!(then, Then::Nothing);
         row.state = state;
-        let (class, marks) = (row.class, row.marks);
         self.in_kernel[class.index()] += 1;
         if marks.has(Marks::DISK) {
             self.admission.disk_went();
@@ -591,7 +595,7 @@ impl Inflight {
     }
 
     /// Another op is about to end this one: that it ends is no accident.
-    pub(crate) fn expect_end(&mut self, token: Token) {
+    fn expect_end(&mut self, token: Token) {
         if let Some(row) = self.table.get(token) {
             row.marks.set(Marks::REMOVED, true);
         }
@@ -1028,6 +1032,17 @@ const TIMED_OUT: i32 = -Errno::TIMEDOUT.raw_os_error();
 /// What a cancel achieved, by the result of its op.
 fn outcome(result: i32) -> CancelOutcome {
     if was_cut_short(result) { CancelOutcome::Cancelled } else { CancelOutcome::Finished }
+}
+
+/// The op that an SQE is to end, if it is a removal.
+fn removed(sqe: &Sqe) -> Option<Token> {
+    const TIMEOUT_UPDATES: u32 = 1 << 1 | 1 << 4;
+    let removes = match sqe.opcode {
+        Opcode::POLL_REMOVE => sqe.len == 0,
+        Opcode::TIMEOUT_REMOVE => sqe.op_flags & TIMEOUT_UPDATES == 0,
+        _ => false,
+    };
+    removes.then(|| Token::from_user_data(sqe.addr))
 }
 
 /// When a worker op went to the kernel, or began to wait for that.

@@ -44,7 +44,7 @@ unsafe impl Op for PollRemove {
 impl Handle<PollAdd> {
     /// Queues the end of this poll.
     pub fn remove(&self) -> Handle<PollRemove> {
-        self.queue_end(PollRemove { target: Target::of(self) })
+        self.queue_beside(PollRemove { target: Target::of(self) })
     }
 }
 

@@ -43,7 +43,7 @@ unsafe impl Op for TimeoutRemove {
 impl Handle<Timeout> {
     /// Queues the end of this timeout.
     pub fn remove(&self) -> Handle<TimeoutRemove> {
-        self.queue_end(TimeoutRemove { target: Target::of(self) })
+        self.queue_beside(TimeoutRemove { target: Target::of(self) })
     }
 }
 

@@ -198,13 +198,6 @@ impl Shared {
         // It may have to wake up earlier than it thought.
         self.seat.call_sleeper();
     }
-
-    /// An op is about to be ended by another.
-    pub(crate) fn expect_end(&self, token: Token) {
-        if self.check_process().is_ok() {
-            self.lock().inflight.expect_end(token);
-        }
-    }
 }
 
 /// How many ticks are long enough to doubt that there are workers.

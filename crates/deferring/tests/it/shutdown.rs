@@ -512,9 +512,11 @@ fn poisoned_with_a_cancel_out() -> (Ring, Option<CancelOutcome>) {
     let refusal = Refusal::Fails(libc::EPERM);
     refused(libc::SYS_io_uring_enter, refusal, || {
         ring.nop().detach();
-        ring.submit().unwrap_err();
+        until("the refusals are final", || {
+            ring.submit().unwrap_err();
+            ring.stats().poisoned
+        });
     });
-    assert!(ring.stats().poisoned);
     let outcome = cancel.outcome();
     assert!(read.try_take().expect("lost").0.is_err());
     (ring, outcome)

@@ -19,7 +19,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::support::{
     Answer, OpenInWorker, Refusal, bounded, drain, errno, fifo, finish, in_a_process_of_its_own,
-    pipe, refused, ring, run, this_test, turn_until,
+    pipe, refused, ring, run, this_test, turn_until, until,
 };
 
 // Spans.
@@ -208,7 +208,10 @@ fn a_ring_that_is_poisoned_is_told_once() {
             with_default(told.clone(), || {
                 let ring = ring();
                 let nop = ring.nop();
-                ring.submit().unwrap_err();
+                until("the refusals are final", || {
+                    ring.submit().unwrap_err();
+                    ring.stats().poisoned
+                });
                 ring.submit().unwrap_err();
                 nop.try_take().unwrap().unwrap_err();
             });
@@ -362,11 +365,14 @@ impl Said {
 }
 
 /// A subscriber that keeps what it is told.
+/// A span: its level, its fields, and whether it is closed.
+type Spanned = (Level, BTreeMap<String, String>, bool);
+
 #[derive(Clone, Default)]
 struct Told {
     /// What it wants to be told at most.
     most: Option<Level>,
-    spans: Arc<Mutex<Vec<(Level, BTreeMap<String, String>, bool)>>>,
+    spans: Arc<Mutex<Vec<Spanned>>>,
     events: Arc<Mutex<Vec<Said>>>,
 }
 
