@@ -2,12 +2,17 @@
 //!
 //! Bookkeeping only: no system call, clock, thread or lock. Wakers are returned, not called, and
 //! ops that nobody will take are handed out to be dropped, not dropped. The states are in
-//! `slot.rs`; who drives them is in `turn/`.
+//! `slot.rs`. Here is what handles ask, and what follows from a step; how ops go to the kernel is in
+//! `going.rs`, how they come back in `coming.rs`, how they are cancelled in `cancels.rs`, what time
+//! does to them in `ticking.rs`. Who drives all that is in `turn/`.
 #![allow(unsafe_code)] // The table vouches for what is in a cell.
 
 mod admission;
+mod cancels;
 mod cells;
+mod coming;
 mod deadlines;
+mod going;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
@@ -16,29 +21,26 @@ mod queue;
 mod slot;
 mod table;
 mod tally;
+mod ticking;
 mod token;
 mod turnstile;
 
 use std::collections::VecDeque;
 use std::task::Waker;
-use std::time::Duration;
 
 use rustix::io::Errno;
 
 use crate::fd::{Fd, Lease};
-use crate::op::{AsyncCancel, Class, Cqe, Op, Opcode, Place, Sqe};
+use crate::op::{Class, Op, Place};
 use crate::stats::{ClassStats, Counters};
 use crate::sync::Arc;
 use crate::trace::{Note, Notes, Spans};
-use admission::{Admission, Lane, Tick, kind_of};
+use admission::{Admission, Lane, kind_of};
 use cells::Cells;
 pub(crate) use cells::Corpse;
 use deadlines::Deadlines;
 use queue::Queue;
-use slot::{
-    Cancel, CancelThen, Circumstances, Event, State, Then, Verdict, cancel_answered, step, verdict,
-    was_cut_short,
-};
+use slot::{Cancel, Event, State, Then, step, was_cut_short};
 pub(crate) use slot::{POISONED, SATURATED};
 use table::{List, Marks, Table};
 pub use tally::Cancelled;
@@ -257,281 +259,6 @@ impl Inflight {
         self.admission.lane(lane).push_back(&mut self.table, index);
     }
 
-    // Going.
-
-    /// Writes the next SQE: cancels first (P4), then ops, lane by lane. False if nothing may go now.
-    /// `fresh` is how many of the new may be looked at; not all of them are at once, if many have to
-    /// wait.
-    pub(crate) fn admit(&mut self, sqe: &mut Sqe, fresh: &mut usize) -> bool {
-        const LOOKS_MAX: usize = 256;
-        if self.admit_cancel(sqe) {
-            return true;
-        }
-        let mut looks = 0..LOOKS_MAX;
-        while let Some(lane) = self.admission.next(*fresh > 0) {
-            if looks.next().is_none() {
-                return false;
-            }
-            let queue = self.admission.lane(lane);
-            let index = queue.pop_front(&mut self.table).expect("a lane that can be served");
-            self.table.at(index).list = List::None;
-            if lane == Lane::Fresh {
-                *fresh -= 1;
-                if !self.may_go(index) {
-                    continue;
-                }
-            }
-            self.go(index, sqe);
-            self.admission.charge(Place::cost(sqe));
-            return true;
-        }
-        false
-    }
-
-    /// Writes the next SQE if it is a cancel.
-    fn admit_cancel(&mut self, sqe: &mut Sqe) -> bool {
-        while let Some(token) = self.cancel_lane.pop_front() {
-            // The op may have finished, and its row may be another's, while its cancel waited.
-            let Some(row) = self.table.get(token) else { continue };
-            if !matches!(row.state, State::Submitted | State::Orphaned) {
-                continue;
-            }
-            self.linked = false;
-            *sqe = Sqe { opcode: AsyncCancel::CODE, ..Sqe::EMPTY };
-            AsyncCancel::of(token).encode(sqe);
-            sqe.user_data = token.cancel().user_data();
-            self.cancels_submitted += 1;
-            self.counters.cancels_sent.add(1);
-            return true;
-        }
-        self.own_cancels = false;
-        false
-    }
-
-    /// Whether a new op may go. If not, it is put where it waits for that.
-    fn may_go(&mut self, index: u32) -> bool {
-        let row = self.table.at(index);
-        if let Some(kind) = kind_of(row.class) {
-            let may = row.marks.has(Marks::MAY_BLOCK) || self.admission.may_go(kind);
-            if !may {
-                row.key = self.admission.now();
-                self.line_up(index, Lane::Kind(kind));
-            }
-            return may;
-        }
-        if row.marks.has(Marks::TURNSTILE) {
-            let key = row.key;
-            let may = self.turnstiles.pass(&mut self.table, key, index);
-            let row = self.table.at(index);
-            row.marks.set(Marks::PASSES, may);
-            row.list = if may { List::None } else { List::Behind };
-            return may;
-        }
-        true
-    }
-
-    /// The op goes to the kernel.
-    fn go(&mut self, index: u32, sqe: &mut Sqe) {
-        const LINKS: u8 = 1 << 2 | 1 << 3;
-        const ASYNC: u8 = 1 << 4;
-        let token = self.table.token(index);
-        let row = self.table.at(index);
-        let vtable = row.vtable.expect("a waiting row has an op");
-        *sqe = Sqe { opcode: vtable.opcode, ..Sqe::EMPTY };
-        // SAFETY: a waiting row's cell holds its op, of this vtable's type.
-        unsafe { (vtable.encode)(self.cells.at(index), sqe) };
-        sqe.user_data = token.user_data();
-        if row.marks.has(Marks::IN_WORKER) {
-            sqe.flags |= ASYNC;
-        }
-        // Ops that the user linked end each other, and are not sent again one by one.
-        let linked = sqe.flags & LINKS != 0;
-        if std::mem::replace(&mut self.linked, linked) || linked {
-            row.marks.set(Marks::REMOVED, true);
-        }
-        self.cancels_by_others |= vtable.opcode == AsyncCancel::CODE;
-        let (class, marks) = (row.class, row.marks);
-        if let Some(target) = removed(sqe) {
-            self.expect_end(target);
-        }
-        let row = self.table.at(index);
-        let (state, then) = step(row.state, Event::Admit);
-        assert_eq!(then, Then::Nothing);
-        row.state = state;
-        self.in_kernel[class.index()] += 1;
-        if marks.has(Marks::DISK) {
-            self.admission.disk_went();
-        }
-        if let Some(kind) = kind_of(class) {
-            row.key = self.admission.now();
-            if marks.has(Marks::MAY_BLOCK) {
-                row.list = List::Stuck;
-                self.admission.stuck(kind).push_back(&mut self.table, index);
-            } else {
-                row.list = List::Holders;
-                self.admission.holders(kind).push_back(&mut self.table, index);
-            }
-        }
-    }
-
-    /// The op is no longer in the kernel: its worker, its turn and its credit are free.
-    fn came_back(&mut self, index: u32) {
-        let row = self.table.at(index);
-        let (class, marks) = (row.class, row.marks);
-        let list = std::mem::replace(&mut row.list, List::None);
-        self.in_kernel[class.index()] -= 1;
-        if marks.has(Marks::DISK) {
-            self.admission.disk_ended();
-        }
-        if let Some(kind) = kind_of(class) {
-            match list {
-                List::Holders => self.admission.holders(kind).remove(&mut self.table, index),
-                List::Stuck => self.admission.stuck(kind).remove(&mut self.table, index),
-                List::None | List::Lane(_) | List::Paused | List::Behind => {
-                    unreachable!("a worker op in the kernel is on {list:?}")
-                }
-            }
-            self.admission.ended(kind);
-        }
-    }
-
-    /// Whoever had a turn at a turnstile has ended: the next one may go.
-    fn pass_on(&mut self, index: u32) {
-        let row = self.table.at(index);
-        if !row.marks.has(Marks::PASSES) {
-            return;
-        }
-        row.marks.set(Marks::PASSES, false);
-        let key = row.key;
-        if let Some(next) = self.turnstiles.give_up(&mut self.table, key) {
-            self.table.at(next).marks.set(Marks::PASSES, true);
-            self.line_up(next, Lane::Ready);
-        }
-    }
-
-    // Coming back.
-
-    /// Moves the slot on by one CQE. Whoever is to be woken is noted in `after`.
-    pub(crate) fn complete(&mut self, cqe: Cqe, after: &mut After) -> Completed {
-        let token = Token::from_user_data(cqe.user_data);
-        match token.kind() {
-            token::Kind::Op => self.complete_op(token, cqe, after),
-            token::Kind::Cancel => self.complete_cancel(token.op(), cqe.result, after),
-            token::Kind::Own(own) => {
-                if own == Own::Canary {
-                    self.admission.canary_returned(cqe.result >= 0);
-                }
-                Completed::Own(own)
-            }
-        }
-    }
-
-    fn complete_op(&mut self, token: Token, cqe: Cqe, after: &mut After) -> Completed {
-        let Some(row) = self.table.get(token) else {
-            debug_assert!(false, "{cqe:?} answers no op of this ring");
-            return Completed::Other;
-        };
-        let is_first = !row.has_result;
-        if !(cqe.notification() && row.has_result) {
-            row.result = cqe.result;
-            row.has_result = true;
-        }
-        if cqe.more() {
-            return Completed::Other;
-        }
-        let index = token.index();
-        if !matches!(row.state, State::Submitted | State::Orphaned) {
-            self.advance(index, Event::LastCqe, after);
-            return Completed::Op;
-        }
-        let vtable = row.vtable.expect("an op in the kernel has a vtable");
-        let now = Circumstances {
-            asked: row.cancel != Cancel::None
-                || row.marks.has(Marks::REMOVED)
-                || self.cancels_by_others && row.result == CANCELED,
-            timed_out: row.marks.has(Marks::TIMED_OUT),
-            stolen: row.marks.has(Marks::STOLEN),
-            worker: matches!(row.class, Class::Worker(_)) || row.marks.has(Marks::DISK),
-            again: vtable.again && is_first,
-            tries: row.tries,
-        };
-        let verdict = verdict(row.result, now);
-        self.came_back(index);
-        match verdict {
-            Verdict::Deliver(result) => {
-                self.table.at(index).result = result;
-                self.pass_on(index);
-                self.advance(index, Event::LastCqe, after);
-                Completed::Op
-            }
-            Verdict::Again | Verdict::Pause => {
-                let (opcode, result) = (vtable.opcode, cqe.result);
-                let row = self.table.at(index);
-                row.tries = row.tries.saturating_add(1);
-                row.has_result = false;
-                row.marks.set(Marks::STOLEN, false);
-                after.notes.push(Note::Resubmit { opcode, result, tries: row.tries });
-                self.counters.resubmits.add(1);
-                self.advance(index, Event::Undone, after);
-                if verdict == Verdict::Pause {
-                    self.table.at(index).list = List::Paused;
-                    self.admission.paused.push_back(&mut self.table, index);
-                } else {
-                    self.go_again(index);
-                }
-                Completed::Other
-            }
-        }
-    }
-
-    /// Lines an op up that was in the kernel before.
-    fn go_again(&mut self, index: u32) {
-        let row = self.table.at(index);
-        let lane = kind_of(row.class).map_or(Lane::Ready, Lane::Kind);
-        if lane != Lane::Ready {
-            row.key = self.admission.now();
-        }
-        self.line_up(index, lane);
-    }
-
-    fn complete_cancel(&mut self, token: Token, result: i32, after: &mut After) -> Completed {
-        // After the ring was given up nobody counts.
-        self.cancels_submitted = self.cancels_submitted.saturating_sub(1);
-        let Some(row) = self.table.get(token) else {
-            self.counters.cancels_late.add(1);
-            return Completed::Other;
-        };
-        if !matches!(row.state, State::Submitted | State::Orphaned) {
-            self.counters.cancels_late.add(u64::from(result < 0));
-            return Completed::Other;
-        }
-        match cancel_answered(result, row.cancel_resends) {
-            CancelThen::Wait => {}
-            CancelThen::AskAgain => {
-                row.cancel_resends += 1;
-                self.cancel_lane.push_back(token);
-                return Completed::CancelAgain;
-            }
-            // The ring's own wish to have it back says nothing to those who asked for no cancel.
-            CancelThen::Running if row.cancel == Cancel::None => {}
-            CancelThen::Running => {
-                row.cancel = Cancel::Running;
-                self.tell_watchers(token.index(), CancelOutcome::Running, after);
-            }
-        }
-        Completed::Other
-    }
-
-    /// It is known what became of a cancel.
-    fn tell_watchers(&mut self, index: u32, outcome: CancelOutcome, after: &mut After) {
-        if let Some(watchers) = self.table.at(index).watchers.take() {
-            after.wakers.extend(watchers.wakers);
-            for tally in watchers.tallies {
-                self.tallies.close(tally, outcome, &mut after.wakers);
-            }
-        }
-    }
-
     // What handles ask.
 
     /// Takes the op out if its result is here. `current` is who asks, `offered` a clone of it, if
@@ -587,20 +314,6 @@ impl Inflight {
         left
     }
 
-    /// Asks for a cancel of an op whose handle is held.
-    pub(crate) fn cancel(&mut self, token: Token, after: &mut After) {
-        if self.table.get(token).is_some() {
-            self.advance(token.index(), Event::Cancel, after);
-        }
-    }
-
-    /// Another op is about to end this one: that it ends is no accident.
-    fn expect_end(&mut self, token: Token) {
-        if let Some(row) = self.table.get(token) {
-            row.marks.set(Marks::REMOVED, true);
-        }
-    }
-
     /// Whether the result is here, or will never be.
     pub(crate) fn is_done(&mut self, token: Token) -> bool {
         self.table
@@ -612,252 +325,7 @@ impl Inflight {
         !self.graves.is_empty()
     }
 
-    /// What became of a cancel, `None` if it is not known yet; then `waker` is kept.
-    pub(crate) fn cancel_outcome(
-        &mut self,
-        token: Token,
-        waker: &mut Option<Waker>,
-    ) -> Option<CancelOutcome> {
-        // Another thread may have taken the result through the same handle.
-        let Some(row) = self.table.get(token) else { return Some(CancelOutcome::Finished) };
-        match (row.state, row.cancel) {
-            (State::Done, Cancel::Asked | Cancel::Running) if was_cut_short(row.result) => {
-                Some(CancelOutcome::Cancelled)
-            }
-            (State::Done, _) => Some(CancelOutcome::Finished),
-            (State::Lost | State::Leaked, _) | (State::Submitted, Cancel::Running) => {
-                Some(CancelOutcome::Running)
-            }
-            (State::Submitted, Cancel::Asked) => {
-                let list = &mut row.watchers.get_or_insert_default().wakers;
-                let known = |waker: &Waker| list.iter().any(|kept| kept.will_wake(waker));
-                if let Some(new) = waker.take_if(|waker| !known(waker)) {
-                    list.push(new);
-                }
-                None
-            }
-            (state, cancel) => unreachable!("a handle's cancel is {cancel:?} of {state:?}"),
-        }
-    }
-
-    // Cancels of many.
-
-    pub(crate) fn new_group(&mut self) -> u32 {
-        self.groups = self.groups.checked_add(1).expect("2^32 groups");
-        self.groups
-    }
-
-    /// Puts an op into a group, unless it has ended.
-    pub(crate) fn join(&mut self, token: Token, group: u32) {
-        if let Some(row) = self.table.get(token) {
-            row.group = group;
-        }
-    }
-
-    pub(crate) fn begin_tally(&mut self) -> u64 {
-        self.tallies.begin()
-    }
-
-    pub(crate) fn tallied(&mut self, tally: u64, waker: &mut Option<Waker>) -> Option<Cancelled> {
-        self.tallies.outcome(tally, waker)
-    }
-
-    pub(crate) fn end_tally(&mut self, tally: u64) -> Option<Waker> {
-        self.tallies.end(tally)
-    }
-
-    /// Asks for a cancel of those among some rows, the first of which is `first`. Returns where to
-    /// go on, if anywhere: the lock is not to be held for all of them.
-    pub(crate) fn cancel_some(
-        &mut self,
-        which: Which<'_>,
-        first: u32,
-        tally: u64,
-        after: &mut After,
-    ) -> Option<u32> {
-        const AT_ONCE: u32 = 1024;
-        let end = self.table.indices().end;
-        let last = first.saturating_add(AT_ONCE).min(end);
-        for index in first..last {
-            if self.is_among(which, index) {
-                self.cancel_among(index, tally, after);
-            }
-        }
-        (last < end).then_some(last)
-    }
-
-    fn is_among(&mut self, which: Which<'_>, index: u32) -> bool {
-        let row = self.table.at(index);
-        if !row.state.is_out() {
-            return false;
-        }
-        match which {
-            Which::All => true,
-            Which::Group(group) => row.group == group,
-            Which::Using(fd) => {
-                let vtable = row.vtable.expect("an op that is out has a vtable");
-                // SAFETY: the cell of a row that is out holds its op, of this vtable's type.
-                unsafe { (vtable.uses)(self.cells.at(index), fd) }
-            }
-        }
-    }
-
-    fn cancel_among(&mut self, index: u32, tally: u64, after: &mut After) {
-        let row = self.table.at(index);
-        if matches!(row.state, State::Waiting | State::Drifting) {
-            self.tallies.count(tally, CancelOutcome::Cancelled);
-        } else {
-            // What could not be stopped before is asked once more.
-            if row.cancel == Cancel::Running {
-                row.cancel = Cancel::None;
-            }
-            row.watchers.get_or_insert_default().tallies.push(tally);
-            self.tallies.open(tally);
-        }
-        self.advance(index, Event::Cancel, after);
-    }
-
-    /// Asks for a cancel of everything that is out (teardown).
-    pub(crate) fn cancel_all(&mut self, after: &mut After) {
-        for index in self.table.indices() {
-            let row = self.table.at(index);
-            if row.state.is_out() {
-                if row.cancel == Cancel::Running {
-                    row.cancel = Cancel::None;
-                }
-                self.advance(index, Event::Cancel, after);
-            }
-        }
-    }
-
-    // Time.
-
-    /// Gives an op a deadline. The earliest of several counts.
-    pub(crate) fn set_deadline(&mut self, token: Token, at: Duration) {
-        let Self { deadlines, table, .. } = self;
-        deadlines.add(at, token, |token| table.is_out(token));
-    }
-
-    /// When the next deadline comes.
-    pub(crate) fn next_deadline(&self) -> Option<Duration> {
-        self.deadlines.first()
-    }
-
-    /// Gives up the ops whose deadline has come.
-    pub(crate) fn expire(&mut self, now: Duration, after: &mut After) {
-        while let Some(token) = self.deadlines.pop(now) {
-            let Some(row) = self.table.get(token) else { continue };
-            // If somebody has asked for a cancel before, it is that one.
-            if row.state.is_out() && row.cancel == Cancel::None {
-                row.marks.set(Marks::TIMED_OUT, true);
-                let waits = matches!(row.state, State::Waiting | State::Drifting);
-                self.ended_unseen += usize::from(waits);
-                self.counters.timed_out.add(1);
-                self.own_cancels = true;
-                self.advance_as(token.index(), Event::Cancel, TIMED_OUT, after);
-            }
-        }
-    }
-
-    /// How many ops have ended without a CQE since this was asked before.
-    pub(crate) const fn take_ended_unseen(&mut self) -> usize {
-        std::mem::replace(&mut self.ended_unseen, 0)
-    }
-
-    pub(crate) fn needs_ticks(&self) -> bool {
-        self.admission.needs_ticks()
-    }
-
-    pub(crate) const fn begin_ticks(&mut self) {
-        self.admission.begin_ticks();
-    }
-
-    /// A tick has come: who holds a credit for too long is stuck, who paused goes again.
-    pub(crate) fn tick(&mut self, after: &mut After) {
-        while let Some(index) = self.admission.paused.pop_front(&mut self.table) {
-            self.go_again(index);
-        }
-        let mark = |table: &mut Table, index| table.at(index).list = List::Stuck;
-        match self.admission.tick(&mut self.table, went, mark) {
-            Tick::Went { stuck: 0 } => {}
-            Tick::Went { stuck } => {
-                self.counters.stuck.add(stuck as u64);
-                after.notes.push(Note::Stuck { ops: stuck });
-            }
-            Tick::Suspicious => {
-                self.admission.looked_at();
-                self.suspicious = true;
-            }
-        }
-    }
-
-    /// Whether somebody should count the kernel's workers, and tell by [`judge`](Self::judge).
-    pub(crate) const fn take_suspicion(&mut self) -> bool {
-        std::mem::replace(&mut self.suspicious, false)
-    }
-
-    /// The workers were counted: so many there are, `None` if that cannot be known, and so many ops
-    /// need one. Fewer, and no more than the last time, means that the system gives no more.
-    pub(crate) fn judge(&mut self, workers: Option<usize>, needed: usize, after: &mut After) {
-        let before = std::mem::replace(&mut self.workers_before, workers);
-        let grows = before.is_none_or(|before| workers.is_some_and(|now| now > before));
-        let enough = workers.is_some_and(|now| now >= needed);
-        if workers.is_none() || !enough && !grows {
-            self.saturated(after);
-        }
-    }
-
-    /// The system gives no more workers: what has waited for one says so, and what may wait inside
-    /// the kernel is stolen back.
-    fn saturated(&mut self, after: &mut After) {
-        let mut failed = 0;
-        while let Some(index) = self.admission.overdue(&mut self.table, went) {
-            self.advance_as(index, Event::Cancel, SATURATED, after);
-            failed += 1;
-        }
-        self.ended_unseen += failed;
-        let (mut stolen, lane) = (0, &mut self.cancel_lane);
-        let mut unproven = Vec::new();
-        self.admission.unproven(&mut self.table, went, |index| unproven.push(index));
-        unproven.extend(self.table.indices().filter(|&index| {
-            let row = self.table.at(index);
-            row.marks.has(Marks::DISK) && matches!(row.state, State::Submitted | State::Orphaned)
-        }));
-        for index in unproven {
-            let token = self.table.token(index);
-            let row = self.table.at(index);
-            let again = row.vtable.is_some_and(|vtable| vtable.again);
-            if again && row.cancel == Cancel::None && !row.marks.has(Marks::STOLEN) {
-                row.marks.set(Marks::STOLEN, true);
-                row.cancel_resends = 0;
-                lane.push_back(token);
-                stolen += 1;
-            }
-        }
-        self.own_cancels |= stolen > 0;
-        if failed + stolen > 0 {
-            self.counters.saturated.add(1);
-            after.notes.push(Note::Saturated { failed, stolen });
-        }
-    }
-
-    pub(crate) fn wants_canary(&self) -> bool {
-        self.admission.wants_canary()
-    }
-
-    pub(crate) fn canary_went(&mut self) {
-        self.admission.canary_went();
-    }
-
-    /// How many workers the kernel must be able to make.
-    pub(crate) fn workers_wanted(&self) -> u32 {
-        self.admission.workers_wanted()
-    }
-
-    /// The number of workers cannot be changed.
-    pub(crate) fn fix_workers(&mut self, workers: u32) {
-        self.admission.fix(workers);
-    }
+    // Telling.
 
     /// Tells the counters how things are now.
     pub(crate) fn publish(&self) {
@@ -877,13 +345,11 @@ impl Inflight {
         }
     }
 
-    // Tracing.
-
     pub(crate) fn spans(&mut self) -> &mut Spans {
         &mut self.spans
     }
 
-    // The end.
+    // Changing.
 
     /// The next result that nobody will take, to be buried unlocked.
     pub(crate) fn exhume(&mut self) -> Option<Corpse> {
@@ -1027,27 +493,9 @@ impl Inflight {
     }
 }
 
-const TIMED_OUT: i32 = -Errno::TIMEDOUT.raw_os_error();
-
 /// What a cancel achieved, by the result of its op.
 fn outcome(result: i32) -> CancelOutcome {
     if was_cut_short(result) { CancelOutcome::Cancelled } else { CancelOutcome::Finished }
-}
-
-/// The op that an SQE is to end, if it is a removal.
-fn removed(sqe: &Sqe) -> Option<Token> {
-    const TIMEOUT_UPDATES: u32 = 1 << 1 | 1 << 4;
-    let removes = match sqe.opcode {
-        Opcode::POLL_REMOVE => sqe.len == 0,
-        Opcode::TIMEOUT_REMOVE => sqe.op_flags & TIMEOUT_UPDATES == 0,
-        _ => false,
-    };
-    removes.then(|| Token::from_user_data(sqe.addr))
-}
-
-/// When a worker op went to the kernel, or began to wait for that.
-fn went(table: &mut Table, index: u32) -> u32 {
-    table.at(index).key
 }
 
 impl Drop for Inflight {
