@@ -55,7 +55,8 @@ impl Drop for Shutdown {
 impl Ring {
     /// Ends the ring: nothing can be queued from now on, everything that is out is cancelled, and what
     /// the kernel has not let go of at the deadline is leaked, never freed. Handles give their
-    /// results as always. What a drop of the last `Ring` does, without blocking a thread.
+    /// results as always. Where the ring is turned by hand, the deadline counts from the next submit,
+    /// wait or reap. What a drop of the last `Ring` does, without blocking a thread.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {

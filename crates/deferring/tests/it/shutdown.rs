@@ -512,11 +512,7 @@ fn poisoned_with_a_cancel_out() -> (Ring, Option<CancelOutcome>) {
     let refusal = Refusal::Fails(libc::EPERM);
     refused(libc::SYS_io_uring_enter, refusal, || {
         ring.nop().detach();
-<<<<<<< HEAD
         until("the refusals are final", || {
-=======
-        until("the ring is given up", || {
->>>>>>> aa1dfbe (tests: what the machine's other work may change is not asked of admission)
             ring.submit().unwrap_err();
             ring.stats().poisoned
         });

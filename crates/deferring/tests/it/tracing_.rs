@@ -208,11 +208,7 @@ fn a_ring_that_is_poisoned_is_told_once() {
             with_default(told.clone(), || {
                 let ring = ring();
                 let nop = ring.nop();
-<<<<<<< HEAD
                 until("the refusals are final", || {
-=======
-                until("the ring is given up", || {
->>>>>>> aa1dfbe (tests: what the machine's other work may change is not asked of admission)
                     ring.submit().unwrap_err();
                     ring.stats().poisoned
                 });
@@ -373,17 +369,13 @@ type Kept = (Level, BTreeMap<String, String>, bool);
 
 /// A subscriber that keeps what it is told.
 /// A span: its level, its fields, and whether it is closed.
-type Spanned = (Level, BTreeMap<String, String>, bool);
+type Kept = (Level, BTreeMap<String, String>, bool);
 
 #[derive(Clone, Default)]
 struct Told {
     /// What it wants to be told at most.
     most: Option<Level>,
-<<<<<<< HEAD
-    spans: Arc<Mutex<Vec<Spanned>>>,
-=======
     spans: Arc<Mutex<Vec<Kept>>>,
->>>>>>> aa1dfbe (tests: what the machine's other work may change is not asked of admission)
     events: Arc<Mutex<Vec<Said>>>,
 }
 
