@@ -368,9 +368,6 @@ impl Said {
 type Kept = (Level, BTreeMap<String, String>, bool);
 
 /// A subscriber that keeps what it is told.
-/// A span: its level, its fields, and whether it is closed.
-type Kept = (Level, BTreeMap<String, String>, bool);
-
 #[derive(Clone, Default)]
 struct Told {
     /// What it wants to be told at most.
