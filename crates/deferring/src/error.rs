@@ -1,6 +1,6 @@
 //! Results of the kernel as `io::Result`, and the only place where an errno becomes advice.
 //!
-//! Not: retries (`fs/`), nor what a result means for a slot (`inflight/`).
+//! Not: which results are the user's, and what they mean for a slot (`inflight/slot.rs`).
 
 use std::path::{Path, PathBuf};
 use std::{error, fmt, io};
@@ -31,7 +31,9 @@ pub(crate) const fn is_restart(errno: i32) -> bool {
 
 /// Why a ring could not be set up, or cannot be used, and what to do about it.
 ///
-/// Found inside the `io::Error` of [`Builder::build`](crate::Builder::build):
+/// Found inside the `io::Error` of [`Builder::build`](crate::Builder::build), of
+/// [`Ring::submit`](crate::Ring::submit) and [`Ring::wait`](crate::Ring::wait), and of the results of
+/// ops that were lost, refused, or saturated:
 /// `error.get_ref().and_then(|inner| inner.downcast_ref::<RingError>())`.
 #[derive(Debug)]
 pub struct RingError {
@@ -142,11 +144,12 @@ pub(crate) fn enter(errno: Errno) -> io::Error {
 pub(crate) fn lost() -> io::Error {
     let error = RingError {
         step: "ring",
-        cause: "the ring was dropped while the kernel still worked on this op".into(),
+        cause: "the ring was dropped or shut down while the kernel still worked on this op".into(),
         errno: None,
         advice: Some(
             "The op's memory is leaked, as the kernel may still write there. Keep the `Ring` \
-             until its ops are done, or raise `Builder::drain_timeout`",
+             until its ops are done, or give the end more time (`Builder::drain_timeout`, the deadline \
+             of `Ring::shutdown`)",
         ),
     };
     io::Error::other(error)

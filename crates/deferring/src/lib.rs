@@ -28,7 +28,10 @@
 //! | single system calls | the methods of [`Ring`] that queue one; their structs in [`op`] |
 //! | turning the ring | [`block_on`]; or by hand, [`Ring::submit`], [`Ring::wait`], [`Ring::reap`] |
 //! | a loop of your own | [`Ring::register_eventfd`], or (without `defer_taskrun`) the ring itself, which is [`AsFd`](std::os::fd::AsFd) |
-//! | giving up | [`Handle::cancel`], [`Handle::detach`], dropping the handle |
+//! | giving up | [`Handle::cancel`], [`Handle::timeout`], [`Handle::detach`], dropping the handle |
+//! | giving up many | [`Ring::cancel_fd`], [`Group`], [`Ring::cancel_all`], [`Ring::shutdown`] |
+//! | how it goes | [`Ring::stats`]; spans and events with the feature `tracing` |
+//! | ops that block | [`Op::may_block`](op::Op::may_block), [`Op::in_worker`](op::Op::in_worker) |
 //! | buffers and descriptors | [`IoBuf`], [`IoBufMut`], [`BufResult`]; [`Fd`] |
 //! | watching a descriptor | [`Watcher`] |
 //! | an operation that is missing | [`op::Op`] |
@@ -41,7 +44,10 @@
 //!   the ring. The buffer comes back with it in every case.
 //! - *Operations are queued, not sent.* Any number waits in the ring's own queue, bounded by memory
 //!   alone, and goes out in batches, cancels first.
-//! - *Any thread* may queue, submit, wait, reap, await and drop.
+//! - *No op waits behind one that may block for ever.* Of the kernel's worker threads those that a call
+//!   blocks are replaced; one crowd delays only itself.
+//! - *Any thread* may queue, submit, wait, reap, await and drop; which one, and whether it is still
+//!   there, changes no result.
 //!
 //! Linux 5.15 or later. Where the kernel refuses, [`Builder::build`] says why and what to do.
 

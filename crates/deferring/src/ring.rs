@@ -78,15 +78,18 @@ impl Ring {
         Handle::new(Arc::clone(shared), shared.queue(op))
     }
 
-    /// Sends everything that is queued by now, in one `io_uring_enter` for each
+    /// Sends what is queued by now and may go, in one `io_uring_enter` for each
     /// [`queue_depth`](Builder::queue_depth) of it: cancels first, then ops in the order in which
-    /// they were queued. Returns how many SQEs the kernel took. With nothing queued it returns 0 and
+    /// they were queued. What has to wait for others to end (for a credit, or for its turn at a stream)
+    /// goes later, by itself, from [`reap`](Ring::reap) or [`wait`](Ring::wait). Returns how many ops
+    /// and cancels the kernel took. With nothing queued it returns 0 and
     /// makes no system call.
     ///
     /// # Errors
     /// `EAGAIN` if the kernel has no memory now, `EEXIST` from the wrong thread of a
     /// [`single_issuer`](Builder::single_issuer) ring, and others of `io_uring_enter(2)`. Nothing is
-    /// lost by an error: what was not taken goes out with the next submit.
+    /// lost by an error: what was not taken goes out with the next submit. If the kernel refuses for
+    /// good, the ring is poisoned: every handle has an error that says so, and so has this.
     #[doc(alias = "io_uring_enter")]
     pub fn submit(&self) -> io::Result<usize> {
         self.shared().submit()
@@ -96,7 +99,8 @@ impl Ring {
     /// as long as it takes, zero does not wait. True if there is one. A signal ends the wait early,
     /// with false.
     ///
-    /// It submits nothing: what is still queued is not waited for. No lock is held; other threads
+    /// It submits nothing new: what is still queued is not waited for. (What was asked to be sent
+    /// before, and what the ring wants itself, goes out.) No lock is held; other threads
     /// may queue, submit and reap meanwhile.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ pub struct Stats {
     /// SQEs given to the kernel: ops, and cancels.
     pub sqes: u64,
     /// SQEs of the ring's own: timeouts, at most one for each tick and deadline, and tests of
-    /// whether there are workers.
+    /// whether there are workers. Not the poll by which a sleeping thread is called.
     pub own_sqes: u64,
     /// `io_uring_enter` calls.
     pub enters: u64,
@@ -29,11 +29,12 @@ pub struct Stats {
     pub cancels: usize,
     /// Ops that were found to hold a worker for longer than a tick; each was replaced.
     pub stuck: u64,
-    /// How many workers the kernel may make for the submitting threads, at least.
+    /// How many workers this ring asks the kernel to allow its submitting threads.
     pub workers: u32,
     /// How often that number was raised.
     pub workers_raised: u64,
-    /// How often completions did not fit into their queue and were fetched from the kernel's list.
+    /// How often a reap found that completions had not fit into their queue, and fetched them.
+    /// (A thread that sleeps in the ring fetches them by that, uncounted.)
     pub overflows: u64,
     /// Ops that the kernel gave back undone, unasked, and that were sent again.
     pub resubmits: u64,
@@ -43,7 +44,7 @@ pub struct Stats {
     pub cancels_late: u64,
     /// Ops that were given up at their deadline.
     pub timed_out: u64,
-    /// How often ops had to be refused since the system gave no more workers.
+    /// How often ops had to be refused, or taken back, since the system gave no more workers.
     pub saturated: u64,
     /// Ops whose memory stays with the kernel for ever.
     pub leaked: u64,

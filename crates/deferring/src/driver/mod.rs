@@ -24,7 +24,8 @@ use bell::Bell;
 ///
 /// Others may queue, submit and reap meanwhile. What they queue, or wake, calls the sleeper by a
 /// bell: an eventfd that the ring itself watches. Only the thread in the seat silences the bell,
-/// so that a call made just before it sleeps is not lost.
+/// so that a call made just before it sleeps is not lost. (In a ring to which one thread alone may
+/// submit, that one does so, too, when it waits by hand.)
 pub(crate) struct Seat {
     taken: AtomicBool,
     asleep: AtomicBool,

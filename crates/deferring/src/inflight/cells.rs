@@ -68,7 +68,7 @@ impl<T: Op> VtableOf<T> {
 
     unsafe fn encode(cell: NonNull<u8>, sqe: &mut Sqe) {
         // SAFETY: the caller promises a live `T` in the cell; the table's lock makes the access
-        // exclusive, and the kernel has not been told of it yet.
+        // exclusive, and the kernel has no SQE of it.
         unsafe { locate::<T>(cell).as_mut() }.encode(sqe);
     }
 

@@ -4,7 +4,7 @@
 
 use super::admission::{Lane, kind_of};
 use super::slot::{
-    Cancel, CancelThen, Circumstances, Event, State, Verdict, cancel_answered, verdict,
+    Cancel, CancelThen, Circumstances, Event, State, TRIES_MAX, Verdict, cancel_answered, verdict,
 };
 use super::table::{List, Marks};
 use super::token::Kind;
@@ -22,6 +22,7 @@ impl Inflight {
             Kind::Own(own) => {
                 if own == Own::Canary {
                     self.admission.canary_returned(cqe.result >= 0);
+                    self.saturated &= cqe.result < 0;
                 }
                 Completed::Own(own)
             }
@@ -47,15 +48,20 @@ impl Inflight {
             return Completed::Op;
         }
         let vtable = row.vtable.expect("an op in the kernel has a vtable");
+        let worker = matches!(row.class, Class::Worker(_)) || row.marks.has(Marks::DISK);
         let now = Circumstances {
             asked: row.cancel != Cancel::None
                 || row.marks.has(Marks::REMOVED)
                 || self.cancels_by_others && row.result == CANCELED,
             timed_out: row.marks.has(Marks::TIMED_OUT),
             stolen: row.marks.has(Marks::STOLEN),
-            worker: matches!(row.class, Class::Worker(_)) || row.marks.has(Marks::DISK),
+            worker,
             again: vtable.again && is_first,
-            tries: row.tries,
+            // Where there are no workers, one try is as good as many.
+            tries: match row.result {
+                CANCELED if worker && self.saturated && row.tries > 0 => TRIES_MAX,
+                _ => row.tries,
+            },
         };
         let verdict = verdict(row.result, now);
         self.came_back(index);

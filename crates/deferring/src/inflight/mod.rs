@@ -81,6 +81,8 @@ pub(crate) struct Inflight {
     suspicious: bool,
     /// How many there were the last time.
     workers_before: Option<usize>,
+    /// The system gives no more, and nothing has shown the contrary since.
+    saturated: bool,
     /// Ops that ended without a CQE, by the ring's own doing, and that no reap has told of.
     ended_unseen: usize,
     groups: u32,
@@ -92,7 +94,8 @@ pub(crate) struct Inflight {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Pending {
-    /// Ops that wait for the next submit.
+    /// Ops that the kernel does not have: they wait for the next submit, a credit, their turn, or the
+    /// end of a pause.
     pub queued: usize,
     /// Ops that the kernel has and has not answered.
     pub in_kernel: usize,
@@ -150,7 +153,8 @@ pub(crate) enum Which<'a> {
 /// What a cancel achieved. The op's own result comes all the same, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CancelOutcome {
-    /// The op did not happen, or not in full: its result is `ECANCELED` or `EINTR`.
+    /// The op did not happen, or not in full: its result is `ECANCELED`, `EINTR`, or, if its deadline
+    /// came as well, `ETIMEDOUT`.
     Cancelled,
     /// The op is running and could not be stopped for certain. Its result tells, when it comes.
     Running,
@@ -191,6 +195,7 @@ impl Inflight {
             cancels_by_others: false,
             suspicious: false,
             workers_before: None,
+            saturated: false,
             ended_unseen: 0,
             groups: 0,
             counters,

@@ -373,7 +373,11 @@ impl World {
     fn answer_op(&mut self, name: u64, cqe: Cqe) {
         ALIVE.with_borrow_mut(|alive| alive.insert(name, false));
         let life = self.lives[&name];
-        let stolen = self.inflight.table.at(life.token.index()).marks.has(Marks::STOLEN);
+        let row = self.inflight.table.at(life.token.index());
+        // Either makes one `ECANCELED` enough.
+        let worker = kind_of(life.place.class).is_some() || life.place.disk;
+        let in_vain = worker && self.inflight.saturated && row.tries > 0;
+        let stolen = row.marks.has(Marks::STOLEN) || in_vain && cqe.result == CANCELED;
         let completed = self.inflight.complete(cqe, &mut After::default());
         let unasked = is_cut_short(cqe.result) || cqe.result == FAULT;
         let once = life.shape == Shape::Once || life.parts;

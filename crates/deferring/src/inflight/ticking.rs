@@ -83,14 +83,15 @@ impl Inflight {
         let before = std::mem::replace(&mut self.workers_before, workers);
         let grows = before.is_none_or(|before| workers.is_some_and(|now| now > before));
         let enough = workers.is_some_and(|now| now >= needed);
-        if workers.is_none() || !enough && !grows {
-            self.saturated(after);
+        self.saturated = workers.is_none() || !enough && !grows;
+        if self.saturated {
+            self.refuse_and_steal(after);
         }
     }
 
     /// The system gives no more workers: what has waited for one says so, and what may wait inside
     /// the kernel is stolen back.
-    fn saturated(&mut self, after: &mut After) {
+    fn refuse_and_steal(&mut self, after: &mut After) {
         let mut failed = 0;
         while let Some(index) = self.admission.overdue(&mut self.table, went) {
             self.advance_as(index, Event::Cancel, SATURATED, after);

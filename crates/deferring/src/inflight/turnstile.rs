@@ -7,7 +7,7 @@
 use super::queue::{Links, Queue};
 
 /// All turnstiles, by the descriptor's number, which is nobody else's as long as an op uses it.
-/// Bounded by the highest number: 64 bytes each.
+/// Bounded by the highest number: 48 bytes each.
 #[derive(Debug, Default)]
 pub(crate) struct Turnstiles {
     turns: Vec<Turn>,

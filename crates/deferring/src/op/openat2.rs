@@ -13,12 +13,13 @@ use crate::{Handle, Ring};
 ///
 /// The descriptor is closed on `exec` in every case: `CLOEXEC` is added to the flags.
 ///
+/// The open of a FIFO is certain to wait for its peer only if it says so:
+/// [`may_block`](Op::may_block).
+///
 /// Kernel: `IORING_OP_OPENAT2`, since 5.6; [`ResolveFlags::CACHED`] since 5.12.
 ///
 /// # Cancellation
 /// A descriptor that comes all the same, for a handle that was dropped or detached, is closed.
-///
-/// A FIFO waits for its peer only if the op says [`may_block`](Op::may_block).
 ///
 /// # Errors
 /// Those of `openat2(2)`. Among them: `EINVAL` for a mode without `CREATE` or `TMPFILE`, and for

@@ -24,8 +24,8 @@ const DRAIN_RETRY: Duration = Duration::from_millis(10);
 /// Ops that were leaked by all rings of this process; see [`leaked_ops`].
 static LEAKED: AtomicU64 = AtomicU64::new(0);
 
-/// How many ops this process has leaked: they were in the kernel when their ring was dropped, and
-/// did not end within [`Builder::drain_timeout`](crate::Builder::drain_timeout). Their memory and descriptors stay as they are
+/// How many ops this process has leaked: they were in the kernel when their ring was dropped or shut
+/// down, and did not end in time, or when it was poisoned. Their memory and descriptors stay as they are
 /// until the process exits.
 #[must_use]
 pub fn leaked_ops() -> u64 {

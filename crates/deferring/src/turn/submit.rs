@@ -66,9 +66,9 @@ impl Core {
         self.counters.own_sqes.add(own.into());
         let wanted = self.inflight.workers_wanted();
         if workers.want(wanted) {
-            self.counters.workers.set(wanted.into());
             self.counters.workers_raised.add(1);
         }
+        self.counters.workers.set(workers.share().into());
         self.inflight.publish();
         let more = self.sq.room() > 0 && self.inflight.has_more(*fresh);
         Filled { ops, unconsumed: self.sq.publish(), more }

@@ -43,6 +43,10 @@ impl Workers {
         raised
     }
 
+    pub(super) fn share(&self) -> u32 {
+        self.share.load(Ordering::Relaxed)
+    }
+
     /// Before a submit: sets the limit of whoever runs what is submitted. The new limit, if it was
     /// changed.
     ///

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use deferring::{AtFlags, CWD, Handle, Ring, StatxFlags, op::Statx};
 
 use crate::report::{Hazard, long};
-use crate::support::{in_a_process_of_its_own, this_test, thread_id};
+use crate::support::{BOUND, in_a_process_for, this_test, thread_id};
 use crate::way::Way;
 
 const EVERY: Duration = Duration::from_micros(20);
@@ -26,12 +26,17 @@ const CALLS_AT_LEAST: usize = 4_000;
 
 #[test]
 fn h05_calls_under_a_rain_of_signals_all_have_right_results_by_hand() {
-    in_a_process_of_its_own(this_test!(), || signals_rain(Way::ByHand));
+    in_a_process_for(most(), this_test!(), || signals_rain(Way::ByHand));
 }
 
 #[test]
 fn h05_calls_under_a_rain_of_signals_all_have_right_results_under_block_on() {
-    in_a_process_of_its_own(this_test!(), || signals_rain(Way::BlockOn));
+    in_a_process_for(most(), this_test!(), || signals_rain(Way::BlockOn));
+}
+
+/// How long it may take: the long form is bound to the signals that arrive.
+fn most() -> Duration {
+    if long() { Duration::from_secs(300) } else { BOUND }
 }
 
 fn signals_rain(way: Way) {
