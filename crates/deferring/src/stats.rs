@@ -3,8 +3,8 @@
 //! Written by whoever holds the ring's lock, read by anybody. Not: what they count.
 
 use crate::op::Class;
+use crate::sync::Ordering;
 use crate::sync::plain::{AtomicBool, AtomicU64, Mutex};
-use crate::sync::{Arc, Ordering, Weak};
 use crate::trace::{Note, Notes};
 
 /// What a ring has done so far, and what is out. A snapshot: each number is right by itself, as of the
@@ -105,15 +105,6 @@ impl Counter {
     }
 }
 
-/// The counters of all rings of this process: workers are the threads', not the rings'.
-static ALL: Mutex<Vec<Weak<Counters>>> = Mutex::new(Vec::new());
-
-/// How many ops of all rings may each be in need of a worker.
-pub(crate) fn workers_needed() -> usize {
-    let all: Vec<_> = ALL.lock().iter().filter_map(Weak::upgrade).collect();
-    all.iter().map(|counters| counters.workers_needed()).sum()
-}
-
 /// The counters of one ring.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -154,15 +145,6 @@ struct ClassCounters {
 const NO_LIMIT: u64 = u64::MAX;
 
 impl Counters {
-    /// Those of a new ring.
-    pub(crate) fn of_ring() -> Arc<Self> {
-        let counters = Arc::new(Self::default());
-        let mut all = ALL.lock();
-        all.retain(|each| each.strong_count() > 0);
-        all.push(Arc::downgrade(&counters));
-        counters
-    }
-
     /// Keeps what is to be told with the next reap: a subscriber is the user's code, and whoever
     /// notes something may hold the seat.
     pub(crate) fn note(&self, note: Note) {
@@ -175,13 +157,6 @@ impl Counters {
             self.noted.store(false, Ordering::Release);
             notes.append(&mut self.notes.lock());
         }
-    }
-
-    /// As of the last turn, and one for the canary.
-    fn workers_needed(&self) -> usize {
-        let is_worker = |class: &&Class| matches!(class, Class::Worker(_));
-        let classes = Class::ALL.iter().filter(is_worker);
-        1 + classes.map(|class| self.classes[class.index()].in_flight.size()).sum::<usize>()
     }
 
     /// So many ops have not been looked at, and so many wait in all.

@@ -166,9 +166,9 @@ pub(crate) mod plain {
     }
 }
 
-pub(crate) use std::sync::atomic::Ordering;
 /// Std's always, since wakers are made of it.
-pub(crate) use std::sync::{Arc, Weak};
+pub(crate) use std::sync::Arc;
+pub(crate) use std::sync::atomic::Ordering;
 
 #[cfg(all(test, any(loom, shuttle)))]
 pub(crate) use checked::Condvar;

@@ -17,9 +17,10 @@ const DISKS: [(&str, u32); 6] = [
 ];
 
 /// Local file systems that need a thread.
-const LOCALS: [(&str, u32); 27] = [
+const LOCALS: [(&str, u32); 28] = [
     ("tmpfs", 0x0102_1994),
     ("devtmpfs", 0x0102_1994),
+    ("rootfs", 0x0102_1994),
     ("ramfs", 0x8584_58f6),
     ("hugetlbfs", 0x9584_58f6),
     ("overlay", 0x794c_7630),
@@ -73,14 +74,15 @@ static KNOWN: Mutex<Vec<(u64, Nature)>> = Mutex::new(Vec::new());
 const KNOWN_MAX: usize = 256;
 
 /// What files of a mount are. `number` gives the mount's number in the list of mounts, for one that
-/// is new to us. `None` if it is not in that list.
+/// is new to us. What is mounted nowhere that we see (detached, in another namespace, the kernel's
+/// own) is taken for remote. `None` if there is no list.
 pub(super) fn nature(unique: u64, number: impl FnOnce() -> Option<u64>) -> Option<Nature> {
     let known = KNOWN.lock().iter().find(|(id, _)| *id == unique).map(|(_, nature)| *nature);
     if known.is_some() {
         return known;
     }
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let found = by_name(file_system(&mounts, number()?)?);
+    let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
+    let found = file_system(&mounts, number()?).map_or(Nature::Remote, by_name);
     let mut known = KNOWN.lock();
     if known.len() == KNOWN_MAX {
         known.clear();
@@ -90,11 +92,14 @@ pub(super) fn nature(unique: u64, number: impl FnOnce() -> Option<u64>) -> Optio
 }
 
 /// The name of a mount's file system. A line is `36 35 98:0 / /mnt rw - ext4 /dev/sda rw`, with any
-/// number of words before the dash.
-fn file_system(mounts: &str, number: u64) -> Option<&str> {
-    let is_it =
-        |line: &&str| line.split(' ').next().and_then(|word| word.parse().ok()) == Some(number);
-    mounts.lines().find(is_it)?.split_once(" - ")?.1.split(' ').next()
+/// number of words before the dash. Paths may be any bytes.
+fn file_system(mounts: &[u8], number: u64) -> Option<&str> {
+    let number = format!("{number} ");
+    let mut lines = mounts.split(|&byte| byte == b'\n');
+    let line = lines.find(|line| line.starts_with(number.as_bytes()))?;
+    let dash = line.windows(3).position(|part| part == b" - ")?;
+    let name = line[dash + 3..].split(|&byte| byte == b' ').next()?;
+    std::str::from_utf8(name).ok()
 }
 
 #[cfg(test)]
@@ -113,8 +118,8 @@ mod tests {
     fn a_mount_is_found_in_the_list() {
         let mounts = "36 35 98:0 / / rw,noatime master:1 - ext4 /dev/root rw\n\
                       361 35 0:5 / /a\\040b rw - fuse.sshfs host: rw\n";
-        assert_eq!(file_system(mounts, 36), Some("ext4"));
-        assert_eq!(file_system(mounts, 361), Some("fuse.sshfs"));
-        assert_eq!(file_system(mounts, 3), None);
+        assert_eq!(file_system(mounts.as_bytes(), 36), Some("ext4"));
+        assert_eq!(file_system(mounts.as_bytes(), 361), Some("fuse.sshfs"));
+        assert_eq!(file_system(mounts.as_bytes(), 3), None);
     }
 }

@@ -50,8 +50,12 @@ impl Nature {
         let by_mount = mounts::nature(stat.stx_mnt_id, || {
             statx(&fd, StatxFlags::MNT_ID).map(|stat| stat.stx_mnt_id)
         });
-        // Mounted nowhere that we see: detached, or the kernel's own.
-        by_mount.unwrap_or(Self::Remote)
+        match by_mount {
+            // Only files in memory have seals: of `memfd_create`, the kernel's own mount.
+            Some(Self::Remote) if rustix::fs::fcntl_get_seals(&fd).is_ok() => Self::Local,
+            Some(nature) => nature,
+            None => Self::by_statfs(fd),
+        }
     }
 
     fn by_statfs(fd: impl AsFd) -> Self {

@@ -22,7 +22,9 @@ impl Inflight {
             Kind::Own(own) => {
                 if own == Own::Canary {
                     self.admission.canary_returned(cqe.result >= 0);
-                    self.saturated &= cqe.result < 0;
+                    if cqe.result >= 0 {
+                        (self.saturated, self.workers_before, self.looks) = (false, None, 0);
+                    }
                 }
                 Completed::Own(own)
             }

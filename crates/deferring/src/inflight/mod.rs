@@ -45,6 +45,7 @@ pub(crate) use slot::{POISONED, SATURATED};
 use table::{List, Marks, Table};
 pub use tally::Cancelled;
 use tally::Tallies;
+pub(crate) use ticking::Workers;
 pub(crate) use token::{Own, Token};
 use turnstile::Turnstiles;
 
@@ -79,8 +80,9 @@ pub(crate) struct Inflight {
     cancels_by_others: bool,
     /// The workers are to be looked at: are there too few, or is the machine busy?
     suspicious: bool,
-    /// How many there were the last time.
+    /// How many there were the last time, and how often in a row they were looked at.
     workers_before: Option<usize>,
+    looks: u32,
     /// The system gives no more, and nothing has shown the contrary since.
     saturated: bool,
     /// Ops that ended without a CQE, by the ring's own doing, and that no reap has told of.
@@ -195,6 +197,7 @@ impl Inflight {
             cancels_by_others: false,
             suspicious: false,
             workers_before: None,
+            looks: 0,
             saturated: false,
             ended_unseen: 0,
             groups: 0,
@@ -419,7 +422,7 @@ impl Inflight {
             Then::Wake => self.wake(index, was, after),
             Then::Bury => {
                 let outcome = outcome(row.result);
-                self.count_cancelled(index, was);
+                self.count_ended(index, was);
                 self.tell_watchers(index, outcome, after);
                 self.spans.end(index, self.table.at(index).result, &mut after.notes);
                 self.graves.push_back(&mut self.table, index);
@@ -445,13 +448,17 @@ impl Inflight {
         }
     }
 
-    /// Counts an op that has ended, if it was stopped. `was` is what it was before.
-    fn count_cancelled(&mut self, index: u32, was: State) {
+    /// Counts an op that has ended. `was` is what it was before.
+    fn count_ended(&mut self, index: u32, was: State) {
+        if was == State::Done {
+            return;
+        }
+        self.counters.ended.add(1);
         let row = self.table.at(index);
         let never_sent = matches!(was, State::Waiting | State::Drifting);
         // Somebody asked: the handle, many, the ring's end, or by letting go of an op that waits.
         let asked = row.cancel != Cancel::None || row.marks.has(Marks::TIMED_OUT) || never_sent;
-        if asked && was != State::Done && was_cut_short(row.result) {
+        if asked && was_cut_short(row.result) {
             self.counters.cancelled.add(1);
         }
     }
@@ -461,7 +468,7 @@ impl Inflight {
         if lost {
             self.leaked += 1;
         } else {
-            self.count_cancelled(index, was);
+            self.count_ended(index, was);
         }
         let row = self.table.at(index);
         let result = row.result;

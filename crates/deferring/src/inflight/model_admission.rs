@@ -480,7 +480,7 @@ impl World {
         self.inflight.tick(&mut After::default());
         if self.inflight.take_suspicion() {
             // Nobody knows how many workers there are.
-            self.inflight.judge(None, 0, &mut After::default());
+            self.inflight.judge(None, &mut After::default());
         }
         let (ended, canaries) = (self.find_who_ended(SATURATED), self.missing);
         // The tick in which the canary went may have begun already.

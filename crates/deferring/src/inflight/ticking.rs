@@ -77,13 +77,16 @@ impl Inflight {
         std::mem::replace(&mut self.suspicious, false)
     }
 
-    /// The workers were counted: so many there are, `None` if that cannot be known, and so many ops
-    /// need one. Fewer, and no more than the last time, means that the system gives no more.
-    pub(crate) fn judge(&mut self, workers: Option<usize>, needed: usize, after: &mut After) {
-        let before = std::mem::replace(&mut self.workers_before, workers);
-        let grows = before.is_none_or(|before| workers.is_some_and(|now| now > before));
-        let enough = workers.is_some_and(|now| now >= needed);
-        self.saturated = workers.is_none() || !enough && !grows;
+    /// The workers were counted. If there are no more of them than the last time, and none runs or is
+    /// about to, the system gives no more; or if that goes on for very long.
+    pub(crate) fn judge(&mut self, workers: Option<Workers>, after: &mut After) {
+        const LOOKS_MAX: u32 = 30;
+        let now = workers.map(|workers| workers.all);
+        let before = std::mem::replace(&mut self.workers_before, now);
+        self.looks += 1;
+        let grows = before.is_none_or(|before| now.is_some_and(|now| now > before));
+        let runs = workers.is_some_and(|workers| workers.running > 0);
+        self.saturated = workers.is_none() || !grows && (!runs || self.looks > LOOKS_MAX);
         if self.saturated {
             self.refuse_and_steal(after);
         }
@@ -140,6 +143,14 @@ impl Inflight {
     pub(crate) fn fix_workers(&mut self, workers: u32) {
         self.admission.fix(workers);
     }
+}
+
+/// The kernel's workers of this process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Workers {
+    pub(crate) all: usize,
+    /// Those that run, or wait for a processor.
+    pub(crate) running: usize,
 }
 
 pub(super) const TIMED_OUT: i32 = -Errno::TIMEDOUT.raw_os_error();

@@ -140,10 +140,13 @@ impl Place {
     pub(crate) fn transfer(fd: &Lease, len: usize, direction: Direction) -> Self {
         let data = Self::worker(Kind::Data);
         match fd.nature() {
-            Nature::Terminal if direction == Direction::Out => Self { in_worker: true, ..data },
-            Nature::Stream | Nature::Terminal => {
-                Self { turnstile: Some((fd.raw(), direction)), ..Self::of(Class::Pollable) }
-            }
+            Nature::Stream | Nature::Terminal => Self {
+                // A write that finds little room blocks whoever makes it; and the kernel has other
+                // workers, without a limit, for what is no file.
+                in_worker: fd.nature() == Nature::Terminal && direction == Direction::Out,
+                turnstile: Some((fd.raw(), direction)),
+                ..Self::of(Class::Pollable)
+            },
             Nature::Ready | Nature::Disk if len > INLINE_MAX => Self { in_worker: true, ..data },
             Nature::Ready => Self::of(Class::Pollable),
             // A buffered write takes locks that no kernel can wait for without a thread.

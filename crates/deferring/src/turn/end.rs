@@ -97,6 +97,9 @@ impl Shared {
             inflight.ring_gone(waiting, after)
         });
         LEAKED.fetch_add(leaked as u64, Ordering::Relaxed);
+        // Who waits by hand is to look again.
+        self.untold.fetch_add(1, Ordering::Relaxed);
+        self.seat.call_submitter();
         let wakers = std::mem::take(&mut self.lock().idle_wakers);
         wakers.into_values().for_each(|waker| calls.call(|| waker.wake()));
     }
@@ -163,7 +166,7 @@ impl Shared {
         self.change(&mut calls, Inflight::cancel_all);
         calls.resume();
         // It may have to wake up earlier than it thought.
-        self.seat.call_sleeper();
+        self.seat.call_submitter();
         Some(Ending { number, out: queued + in_kernel, cancelled, leaked })
     }
 
@@ -216,7 +219,7 @@ impl Shared {
         if late {
             // What has ended by now has ended.
             let _ = self.flush();
-            self.reap_into(calls);
+            self.reap_untold(calls);
             self.give_up(calls);
         }
         late

@@ -29,7 +29,7 @@ use crate::error;
 use crate::inflight::{After, Inflight, Pending, Token};
 use crate::op::{Op, Opcode, Until};
 use crate::stats::{Counters, Stats};
-use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard};
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, MutexGuard};
 use crate::time::Clock;
 use crate::trace::Span;
 use alarm::Alarm;
@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) seat: Seat,
     counters: Arc<Counters>,
     workers: Workers,
+    /// Ops that ended in a submit or a wait, of which no reap has told.
+    untold: AtomicUsize,
     /// A shutdown has a deadline.
     ending: AtomicBool,
     drain_timeout: Duration,
@@ -94,7 +96,7 @@ impl Shared {
             .map_err(|errno| error::setup("madvise(MADV_WIPEONFORK)", errno))?;
         let Uring { sq, cq, kernel, probe } = backend::open(config)?;
         let seat = Seat::new().map_err(|errno| error::setup("eventfd", errno))?;
-        let counters = Counters::of_ring();
+        let counters = Arc::new(Counters::default());
         let core = Core {
             sq,
             cq,
@@ -115,6 +117,7 @@ impl Shared {
             seat,
             counters,
             workers: Workers::default(),
+            untold: AtomicUsize::new(0),
             ending: AtomicBool::new(false),
             drain_timeout: config.drain_timeout,
         })
@@ -195,8 +198,8 @@ impl Shared {
         }
         let until = alarm::monotonic(until);
         self.lock().inflight.set_deadline(token, until);
-        // It may have to wake up earlier than it thought.
-        self.seat.call_sleeper();
+        // Who sleeps may have to wake up earlier than it thought.
+        self.seat.call_submitter();
     }
 }
 

@@ -10,7 +10,6 @@ use rustix::io::Errno;
 use super::{Core, Shared, workers};
 use crate::inflight::{After, Completed, Inflight, Own, Pending, Token};
 use crate::notify::Calls;
-use crate::stats;
 use crate::sync::Ordering;
 use crate::trace::Note;
 
@@ -25,8 +24,6 @@ pub(super) const OWN_MAX: usize = 4;
 pub(crate) struct Found {
     after: After,
     ops: usize,
-    /// How many of them are in the ring's counters.
-    counted: usize,
     bell: bool,
     graves: bool,
     cancel_again: bool,
@@ -105,8 +102,6 @@ impl Core {
         found.suspicious |= self.inflight.take_suspicion();
         found.graves |= self.inflight.has_graves();
         found.more |= self.inflight.has_more_to_send() || self.has_own_to_send();
-        self.counters.ended.add((found.ops - found.counted) as u64);
-        found.counted = found.ops;
         self.inflight.publish();
         if !self.idle_wakers.is_empty() && self.inflight.is_idle() {
             let idle_wakers = std::mem::take(&mut self.idle_wakers);
@@ -120,7 +115,7 @@ impl Shared {
     pub(crate) fn reap(&self) -> io::Result<usize> {
         self.check_process()?;
         let mut calls = Calls::default();
-        let ops = self.reap_into(&mut calls);
+        let ops = self.reap_into(&mut calls) + self.untold.swap(0, Ordering::Relaxed);
         calls.resume();
         Ok(ops)
     }
@@ -132,6 +127,9 @@ impl Shared {
         loop {
             let mut found = Found::default();
             let popped = self.collect(REAP_BATCH.min(left), false, &mut found);
+            if found.bell {
+                self.seat.silence();
+            }
             left -= popped;
             ops += found.ops;
             self.deliver_to(found, calls);
@@ -179,22 +177,27 @@ impl Shared {
         Some(in_kernel + cancels + OWN_MAX)
     }
 
-    /// Deals with answers to the ring's own requests that are next in the CQ. True if an op has ended
-    /// by that.
-    pub(super) fn reap_own(&self, calls: &mut Calls) -> bool {
+    /// As [`reap_into`](Self::reap_into), to be told by the next [`reap`](Self::reap).
+    pub(super) fn reap_untold(&self, calls: &mut Calls) -> usize {
+        let ops = self.reap_into(calls);
+        self.untold.fetch_add(ops, Ordering::Relaxed);
+        ops
+    }
+
+    /// Deals with answers to the ring's own requests that are next in the CQ.
+    pub(super) fn reap_own(&self, calls: &mut Calls) {
         if !self.kernel.cq_ready() {
-            return false;
+            return;
         }
         let mut found = Found::default();
-        // Where one thread alone may submit, its wait has the bell: this one's, if no other waits.
-        let bell = self.params().single_issuer && !self.seat.is_awaited();
+        // The bell is this thread's, if no other waits for it.
+        let bell = !self.seat.is_awaited();
         self.lock().reap_own(bell, &mut found);
         if found.bell {
             self.seat.silence();
         }
-        let ended = found.any() || found.give_up;
+        self.untold.fetch_add(found.ops, Ordering::Relaxed);
         self.deliver_to(found, calls);
-        ended
     }
 
     /// Has the kernel hand over what it keeps back.
@@ -233,14 +236,14 @@ impl Shared {
             self.bury(calls);
         }
         if found.suspicious {
-            let (workers, needed) = (workers::count(), stats::workers_needed());
-            self.change(calls, |inflight, after| inflight.judge(workers, needed, after));
+            let workers = workers::count();
+            self.change(calls, |inflight, after| inflight.judge(workers, after));
             found.more = true;
         }
         if found.give_up {
             // What has ended by now has ended.
             let _ = self.flush();
-            self.reap_into(calls);
+            self.reap_untold(calls);
             self.give_up(calls);
         }
         if found.cancel_again || found.more {

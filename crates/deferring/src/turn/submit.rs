@@ -17,6 +17,7 @@ use crate::error;
 use crate::inflight::{Own, Pending, Token};
 use crate::notify::Calls;
 use crate::op::{Opcode, Sqe, poll32};
+use crate::sync::Ordering;
 use crate::trace::Note;
 
 /// How long to wait before what the kernel had no memory for is sent again.
@@ -175,7 +176,7 @@ impl Shared {
                 }
                 Err(Errno::INTR) if interrupts.next().is_some() => {}
                 // Too much is unreaped, or there is no memory for more: what can be reaped helps.
-                Err(Errno::BUSY | Errno::AGAIN) if self.reap_into(calls) > 0 => {}
+                Err(Errno::BUSY | Errno::AGAIN) if self.reap_untold(calls) > 0 => {}
                 Err(_) if taken > 0 => return Ok(taken.min(ops)),
                 Err(errno) => return Err(errno),
             }
@@ -255,45 +256,46 @@ impl Shared {
         }
     }
 
-    /// Sleeps until a CQE is there. Where one thread alone may submit, others can call it.
+    /// Sleeps until a CQE is there, or somebody calls.
     fn sleep(&self, time: Option<Duration>) -> Result<(), Errno> {
-        if !self.params().single_issuer {
-            return self.kernel.submit_and_wait(0, time).map(drop);
-        }
         let waits = self.seat.wait_for_calls();
         let mut core = self.lock();
+        let armed = core.bell_armed;
         core.arm_bell(self.seat.bell());
         let count = core.sq.publish();
         drop(core);
-        let slept = self.kernel.submit_and_wait(count, time).map(drop);
-        drop(waits);
-        match slept {
-            // Another thread waits: it need not be called.
-            Err(Errno::EXIST) => self.kernel.submit_and_wait(0, time).map(drop),
-            slept => slept,
+        if !armed {
+            // By itself: a call that submits hides how its wait ended. If it may not submit, or not
+            // now, this thread is not called, and sleeps all the same.
+            let _ = self.kernel.submit(count);
         }
+        let slept = if self.untold.load(Ordering::Relaxed) > 0 {
+            Ok(())
+        } else {
+            self.kernel.submit_and_wait(0, time).map(drop)
+        };
+        drop(waits);
+        slept
     }
 
     /// Deals with what the ring has asked for itself, and sends what that allows.
     fn settle(&self, calls: &mut Calls) -> Result<Settled, Errno> {
-        let late = self.give_up_if_late(calls);
-        let ended = self.reap_own(calls) || late;
+        self.give_up_if_late(calls);
+        self.reap_own(calls);
         let core = self.lock();
         let more = core.has_own_to_send()
             || core.inflight.has_more_to_send()
             || !self.params().sqpoll && core.sq.unconsumed() > 0;
         drop(core);
-        if more {
-            match self.submit_up_to(0, calls) {
-                Ok(_) | Err(Errno::EXIST) => {}
-                Err(Errno::AGAIN | Errno::BUSY | Errno::NOMEM | Errno::INTR) if !ended => {
-                    return Ok(Settled::Unsent);
-                }
-                Err(Errno::AGAIN | Errno::BUSY | Errno::NOMEM | Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
+        let sent = if more { self.submit_up_to(0, calls).map(drop) } else { Ok(()) };
+        if self.untold.load(Ordering::Relaxed) > 0 {
+            return Ok(Settled::Ended);
         }
-        Ok(if ended { Settled::Ended } else { Settled::Nothing })
+        match sent {
+            Ok(()) | Err(Errno::EXIST) => Ok(Settled::Nothing),
+            Err(Errno::AGAIN | Errno::BUSY | Errno::NOMEM | Errno::INTR) => Ok(Settled::Unsent),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// One round for the thread in the seat: submits and sleeps until something comes, in one

@@ -80,14 +80,20 @@ impl Drop for Workers {
     }
 }
 
-/// How many workers this process has, of all its threads that submit. `None` if `/proc` does not say.
-pub(super) fn count() -> Option<usize> {
-    let tasks = std::fs::read_dir("/proc/self/task").ok()?;
-    let is_worker = |task: &std::fs::DirEntry| {
-        let comm = std::fs::read(task.path().join("comm"));
-        comm.is_ok_and(|name| name.starts_with(b"iou-wrk"))
-    };
-    Some(tasks.filter_map(Result::ok).filter(is_worker).count())
+/// The workers of this process, of all its threads that submit. `None` if `/proc` does not say.
+pub(super) fn count() -> Option<crate::inflight::Workers> {
+    let mut workers = crate::inflight::Workers { all: 0, running: 0 };
+    for task in std::fs::read_dir("/proc/self/task").ok()?.filter_map(Result::ok) {
+        // `1234 (iou-wrk-1233) S …`. It may have ended meanwhile.
+        let stat = std::fs::read(task.path().join("stat")).unwrap_or_default();
+        let end_of_name = stat.iter().rposition(|&byte| byte == b')');
+        let is_worker = stat.windows(8).any(|part| part == b"(iou-wrk");
+        if let (true, Some(end)) = (is_worker, end_of_name) {
+            workers.all += 1;
+            workers.running += usize::from(stat.get(end + 2) == Some(&b'R'));
+        }
+    }
+    Some(workers)
 }
 
 /// How many workers Linux allows unasked.

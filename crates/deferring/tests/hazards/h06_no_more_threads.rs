@@ -110,7 +110,7 @@ struct Finite {
 
 impl Finite {
     fn queue(ring: &Ring, dir: &Path) -> Self {
-        let [stats, syncs, unlinks] = if long() { [8_000, 60, 6_000] } else { [120, 20, 60] };
+        let [stats, syncs, unlinks] = if long() { [4_000, 60, 3_000] } else { [120, 20, 60] };
         let path = dir.join("file");
         fs::write(&path, "seventeen letters").unwrap();
         let file = Fd::from(File::options().write(true).open(&path).unwrap());

@@ -457,7 +457,7 @@ fn p12_the_numbers_of_a_class_say_where_its_ops_are() {
     drain(&ring);
     drop((opens, reads, polls, cancelled));
     let stats = ring.stats();
-    assert_eq!((stats.queued, stats.cancels, stats.ended), (0, 0, 37));
+    assert_eq!((stats.queued, stats.cancels, stats.ended), (0, 0, 47));
     assert_eq!(stats.cancels_sent, 37);
     for class in [OPEN, PATH, DATA, Class::Control, Class::Pollable] {
         assert_eq!(stats.class(class).in_flight, 0);
