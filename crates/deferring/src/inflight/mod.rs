@@ -112,7 +112,7 @@ pub(crate) enum Taken<T> {
     Pending,
     /// Not here, and the kept waker is for another task: clone a new one, unlocked, and ask again.
     WakerNeeded,
-    /// The ring went away with the op in the kernel.
+    /// The ring was given up with the op in the kernel.
     Lost,
 }
 
@@ -160,7 +160,9 @@ pub enum CancelOutcome {
     Cancelled,
     /// The op is running and could not be stopped for certain. Its result tells, when it comes.
     Running,
-    /// The op had finished before the cancel reached it; its result is what it would have been.
+    /// The op had finished before the cancel reached it; its result is what it would have been. (But
+    /// for a transfer of several pages, which may have been cut short: its result says how far it
+    /// came.)
     Finished,
 }
 

@@ -1,7 +1,8 @@
 //! Ops: one request each, one file each.
 //!
 //! An op owns what the kernel will touch, writes its question into an [`Sqe`], and turns the
-//! answer into its output. It makes no system call and knows nothing of slots, rings or threads.
+//! answer into its output. It makes no system call (but asks once what is behind a descriptor, by
+//! `fd/nature.rs`) and knows nothing of slots, rings or threads.
 //! To add one, see "add an op" in CONTRIBUTING.md. Not: where ops live meanwhile (`inflight/`).
 #![allow(unsafe_code)] // An op promises that what its SQE names stays (`unsafe impl Op`).
 
@@ -52,7 +53,8 @@ pub use mkdirat::Mkdirat;
 pub use nop::Nop;
 pub use openat2::Openat2;
 pub use path::{At, CWD, PathArg};
-pub use place::{Class, Direction, Kind, Place};
+pub(crate) use place::Direction;
+pub use place::{Class, Kind, Place};
 pub use poll_add::PollAdd;
 pub use poll_remove::PollRemove;
 pub use poll_update::PollUpdate;
@@ -190,8 +192,8 @@ pub unsafe trait Op: Send + Sized + 'static {
 /// What an op can give: something that can also say "it failed, and its memory stays with the
 /// kernel".
 pub trait Outcome {
-    /// The output of an op that was in the kernel when its ring went away and whose memory can
-    /// never be given back.
+    /// The output of an op that was in the kernel when its ring was dropped, shut down, poisoned or
+    /// forked away, and whose memory can never be given back.
     fn lost(error: io::Error) -> Self;
 }
 

@@ -74,8 +74,7 @@ pub struct Place {
 
 /// Which way data goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[doc(hidden)]
-pub enum Direction {
+pub(crate) enum Direction {
     In,
     Out,
 }

@@ -217,12 +217,16 @@ impl Shared {
     pub(super) fn give_up_if_late(&self, calls: &mut Calls) -> bool {
         let late = self.is_late();
         if late {
-            // What has ended by now has ended.
-            let _ = self.flush();
-            self.reap_untold(calls);
-            self.give_up(calls);
+            self.give_up_the_rest(calls);
         }
         late
+    }
+
+    /// Gives up what has not ended by now.
+    pub(super) fn give_up_the_rest(&self, calls: &mut Calls) {
+        let _ = self.flush();
+        self.reap_untold(calls);
+        self.give_up(calls);
     }
 
     /// One round of the drain; false when there is nothing left to hope for.
@@ -231,6 +235,7 @@ impl Shared {
         // out may end all the same.
         let sent = self.submit_up_to(usize::MAX, calls);
         self.reap_into(calls);
+        self.untold.store(0, Ordering::Relaxed); // There is nobody to tell.
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let core = self.lock();
         let (owed, waiting) = (core.inflight.is_owed(), core.inflight.has_sendable());

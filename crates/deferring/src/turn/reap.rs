@@ -241,10 +241,7 @@ impl Shared {
             found.more = true;
         }
         if found.give_up {
-            // What has ended by now has ended.
-            let _ = self.flush();
-            self.reap_untold(calls);
-            self.give_up(calls);
+            self.give_up_the_rest(calls);
         }
         if found.cancel_again || found.more {
             // Nobody knows that there is something to submit. New ops wait until asked.

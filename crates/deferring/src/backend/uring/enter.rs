@@ -1,4 +1,5 @@
-//! The system calls of a running ring: `io_uring_enter`, and `io_uring_register` for eventfds.
+//! The system calls of a running ring: `io_uring_enter`, and `io_uring_register` for eventfds and the
+//! limit on workers.
 //!
 //! Usable from any thread, without a lock. Not: what is submitted (`sq.rs`) or done (`cq.rs`).
 #![allow(unsafe_code)] // The calls are unsafe: SQEs carry addresses. `op::Op` keeps that promise.
@@ -176,7 +177,7 @@ impl Kernel {
     }
 
     /// Has the kernel signal an eventfd at each CQE. The plain kind: `EVENTFD_ASYNC` loses wake-ups
-    /// (kernel.md 7).
+    ///.
     pub(crate) fn register_eventfd(&self, eventfd: BorrowedFd<'_>) -> Result<(), Errno> {
         let raw: RawFd = eventfd.as_raw_fd();
         let op = IoringRegisterOp::RegisterEventfd;

@@ -37,7 +37,7 @@ impl Map {
         let start = unsafe { mmap(null_mut(), len, protection, flags, fd, offset)? };
         let start = NonNull::new(start.cast()).ok_or(Errno::NOMEM)?;
         let map = Self { start, len, mark };
-        // A child must not eat the parent's completions (kernel.md 5).
+        // A child must not eat the parent's completions.
         // SAFETY: our own mapping; the advice changes nothing for this process.
         unsafe { madvise(start.as_ptr().cast(), len, Advice::LinuxDontFork)? };
         Ok(map)
