@@ -5,6 +5,7 @@
 use super::admission::{Lane, kind_of};
 use super::slot::{
     Cancel, CancelThen, Circumstances, Event, State, TRIES_MAX, Verdict, cancel_answered, verdict,
+    was_cut_short,
 };
 use super::table::{List, Marks};
 use super::token::Kind;
@@ -54,7 +55,7 @@ impl Inflight {
         let now = Circumstances {
             asked: row.cancel != Cancel::None
                 || row.marks.has(Marks::REMOVED)
-                || self.cancels_by_others && row.result == CANCELED,
+                || self.cancels_by_others && was_cut_short(row.result),
             timed_out: row.marks.has(Marks::TIMED_OUT),
             stolen: row.marks.has(Marks::STOLEN),
             worker,

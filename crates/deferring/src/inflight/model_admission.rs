@@ -315,10 +315,13 @@ impl World {
             row.is_some_and(|row| matches!(row.state, State::Submitted | State::Orphaned))
         });
         self.inflight.cancel_lane = lane;
-        if !self.inflight.admit(&mut sqe, fresh) {
+        // It stops in between if many are looked at in vain.
+        while !self.inflight.admit(&mut sqe, fresh) {
             assert!(!must_cancel, "cancels can always go");
-            assert!(*fresh == 0 || !self.inflight.has_sendable(), "what may go goes");
-            return false;
+            if !self.inflight.has_more(*fresh) {
+                assert!(*fresh == 0 || !self.inflight.has_sendable(), "what may go goes");
+                return false;
+            }
         }
         let is_cancel = sqe.opcode == Opcode::ASYNC_CANCEL;
         assert_eq!(is_cancel, must_cancel, "cancels go first, and only for what the kernel has");
