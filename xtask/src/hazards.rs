@@ -3,7 +3,7 @@
 //! The stories are `crates/deferring/tests/hazards`; here they are run in their long form, unless
 //! the short one is asked for, and what they say is gathered. Not: what they check.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -47,6 +47,9 @@ impl Form {
         }
     }
 }
+
+/// How many of the last other lines are shown after a failure.
+const OTHERS_MAX: usize = 400;
 
 /// What the stories of one hazard said.
 #[derive(Default)]
@@ -98,6 +101,7 @@ fn listen(form: Form) -> anyhow::Result<(BTreeMap<u8, Said>, Vec<String>, bool)>
     let mut cargo = project::cargo();
     cargo.args(["test", "--release", "--quiet", "--package", "deferring", "--test", "hazards"]);
     cargo.args(["--", "--nocapture", "--test-threads=1"]);
+    cargo.env("RUST_BACKTRACE", "0");
     if form == Form::Long {
         cargo.env("DEFERRING_HAZARDS", "long");
     }
@@ -107,9 +111,18 @@ fn listen(form: Form) -> anyhow::Result<(BTreeMap<u8, Said>, Vec<String>, bool)>
         .spawn()
         .context("could not start cargo")?;
     let (mut said, mut skipped) = (BTreeMap::<u8, Said>::new(), Vec::new());
+    // Panics that are wanted, some thousands; shown only if the end is bad.
+    let mut others = VecDeque::new();
     for line in BufReader::new(child.stderr.take().expect("piped")).lines() {
         let line = line.context("what the hazards say")?;
-        println!("{line}");
+        if line.starts_with("hazard ") || line.starts_with("skipped: ") {
+            println!("{line}");
+        } else {
+            others.push_back(line.clone());
+            if others.len() > OTHERS_MAX {
+                others.pop_front();
+            }
+        }
         if let Some((number, what, time)) = parse(&line) {
             let said = said.entry(number).or_default();
             said.stories += 1;
@@ -120,6 +133,9 @@ fn listen(form: Form) -> anyhow::Result<(BTreeMap<u8, Said>, Vec<String>, bool)>
         }
     }
     let status = child.wait().context("the hazards")?;
+    if !status.success() {
+        others.iter().for_each(|line| println!("{line}"));
+    }
     Ok((said, skipped, status.success()))
 }
 

@@ -16,7 +16,7 @@ use super::admission::{CREDITS, Lane, kind_of};
 use super::slot::{State, TRIES_AT_ONCE, TRIES_MAX};
 use super::table::{List, Marks};
 use super::ticking::TIMED_OUT;
-use super::{After, CANCELED, Completed, Inflight, Own, SATURATED, Taken, Token, Which};
+use super::{After, CANCELED, Completed, Inflight, Own, SATURATED, Taken, Token, Which, Workers};
 use crate::fd::{Fd, Lease};
 use crate::op::{Class, Cqe, Direction, Kind, Op, Opcode, Place, Sqe};
 use crate::stats::Counters;
@@ -482,8 +482,8 @@ impl World {
         }
         self.inflight.tick(&mut After::default());
         if self.inflight.take_suspicion() {
-            // Nobody knows how many workers there are.
-            self.inflight.judge(None, &mut After::default());
+            let workers = Workers { all: 0, running: 0 };
+            self.inflight.judge(Some(workers), &mut After::default());
         }
         let (ended, canaries) = (self.find_who_ended(SATURATED), self.missing);
         // The tick in which the canary went may have begun already.

@@ -78,15 +78,16 @@ impl Inflight {
     }
 
     /// The workers were counted. If there are no more of them than the last time, and none runs or is
-    /// about to, the system gives no more; or if that goes on for very long.
+    /// about to, the system gives no more; or if that goes on for very long. `None` if they cannot be
+    /// counted.
     pub(crate) fn judge(&mut self, workers: Option<Workers>, after: &mut After) {
         const LOOKS_MAX: u32 = 30;
         let now = workers.map(|workers| workers.all);
         let before = std::mem::replace(&mut self.workers_before, now);
         self.looks += 1;
         let grows = before.is_none_or(|before| now.is_some_and(|now| now > before));
-        let runs = workers.is_some_and(|workers| workers.running > 0);
-        self.saturated = workers.is_none() || !grows && (!runs || self.looks > LOOKS_MAX);
+        let runs = workers.is_none_or(|workers| workers.running > 0);
+        self.saturated = self.looks > LOOKS_MAX || !grows && !runs;
         if self.saturated {
             self.refuse_and_steal(after);
         }

@@ -93,6 +93,14 @@ impl Core {
         self.conclude(time_is_up, found);
     }
 
+    /// Whether the next CQE is one that [`reap_own`](Self::reap_own) would take.
+    pub(super) fn next_is_own(&mut self, bell: bool) -> bool {
+        let Some(cqe) = self.cq.pop() else { return false };
+        self.cq.put_back();
+        let own = Token::from_user_data(cqe.user_data).own_kind();
+        own.is_some_and(|own| bell || own != Own::Bell)
+    }
+
     fn conclude(&mut self, time_is_up: bool, found: &mut Found) {
         if time_is_up && self.strike(&mut found.after) {
             found.give_up = true;

@@ -232,13 +232,13 @@ impl Shared {
         let mut left = timeout;
         loop {
             let settled = self.settle(calls)?;
-            if settled == Settled::Ended || self.kernel.cq_ready() {
+            if settled == Settled::Ended || self.is_ready() {
                 return Ok(true);
             }
             if left == Some(Duration::ZERO) {
                 if self.kernel.wants_enter() {
                     self.kernel.flush()?;
-                    return Ok(self.settle(calls)? == Settled::Ended || self.kernel.cq_ready());
+                    return Ok(self.settle(calls)? == Settled::Ended || self.is_ready());
                 }
                 return Ok(false);
             }
@@ -248,12 +248,17 @@ impl Shared {
                 Ok(()) => {}
                 Err(Errno::TIME) if unsent => {}
                 Err(Errno::TIME | Errno::INTR) => {
-                    return Ok(self.settle(calls)? == Settled::Ended || self.kernel.cq_ready());
+                    return Ok(self.settle(calls)? == Settled::Ended || self.is_ready());
                 }
                 Err(errno) => return Err(errno),
             }
             left = end.map(|end| end.saturating_duration_since(Instant::now())).or(left);
         }
+    }
+
+    /// Whether a CQE is there that is not about the ring's own.
+    fn is_ready(&self) -> bool {
+        self.kernel.cq_ready() && !self.lock().next_is_own(!self.seat.is_awaited())
     }
 
     /// Sleeps until a CQE is there, or somebody calls.
