@@ -11,6 +11,8 @@
 //! Pure: time comes in ticks, from whoever has a clock. Not: the states of ops (`slot.rs`), the
 //! limit itself (`turn/workers.rs`).
 
+use std::collections::VecDeque;
+
 use super::queue::{Links, Queue};
 use crate::op::{Class, Kind};
 
@@ -70,15 +72,6 @@ impl Crew {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Canary {
-    Home,
-    /// To be sent with the next batch.
-    Wanted,
-    /// In the kernel; it went in this tick.
-    Out(u32),
-}
-
 /// What a tick found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tick {
@@ -99,7 +92,10 @@ pub(crate) struct Admission {
     at: usize,
     deficits: [i32; LANES.len()],
     tick: u32,
-    canary: Canary,
+    /// A canary is to be sent with the next batch.
+    canary_wanted: bool,
+    /// Canaries in the kernel, by the ticks in which they went, the oldest first.
+    canaries: VecDeque<u32>,
     /// Since when no canary has come back.
     missing: Option<u32>,
     /// Ops that went before this tick have got a worker, as a canary that went then has come back.
@@ -127,7 +123,8 @@ impl Admission {
             at: 0,
             deficits: [QUANTUM, 0, 0, 0, 0, 0],
             tick: 1,
-            canary: Canary::Home,
+            canary_wanted: false,
+            canaries: VecDeque::new(),
             missing: None,
             proven: 0,
             disk: 0,
@@ -263,7 +260,8 @@ impl Admission {
         let out = |crew: &Crew| !crew.holders.is_empty() || !crew.waiting.is_empty();
         let crews = self.crews.iter().any(out);
         let disk = self.disk > 0 && self.disk_unproven;
-        self.canary != Canary::Home || !self.paused.is_empty() || disk || crews
+        let canary = self.canary_wanted || !self.canaries.is_empty();
+        canary || !self.paused.is_empty() || disk || crews
     }
 
     /// The clock for the next tick is set: who went before this is older than a tick when it comes.
@@ -281,6 +279,9 @@ impl Admission {
         let now = self.tick;
         if let Some(since) = self.missing {
             let late = now.wrapping_sub(since) >= self.patience;
+            // Linux may have lost the making of a worker; the next op that needs one reminds it.
+            let last = self.canaries.back().map_or(CANARY_EVERY, |&went| now.wrapping_sub(went));
+            self.canary_wanted |= last >= CANARY_EVERY && self.canaries.len() < CANARIES_MAX;
             // More credits would only fill up what does not move.
             return if late { Tick::Suspicious } else { Tick::Went { stuck: 0 } };
         }
@@ -318,7 +319,7 @@ impl Admission {
             }
         }
         if found > 0 || disk_stands {
-            self.canary = Canary::Wanted;
+            self.canary_wanted = true;
         }
         Tick::Went { stuck: if self.fixed.is_some() { 0 } else { found } }
     }
@@ -368,30 +369,39 @@ impl Admission {
 
     // The canary.
 
-    pub(crate) fn wants_canary(&self) -> bool {
-        self.canary == Canary::Wanted
+    pub(crate) const fn wants_canary(&self) -> bool {
+        self.canary_wanted
+    }
+
+    /// How many are in the kernel.
+    pub(crate) fn canaries(&self) -> usize {
+        self.canaries.len()
     }
 
     pub(crate) fn canary_went(&mut self) {
-        self.canary = Canary::Out(self.tick);
-        self.disk_since_canary = false;
+        self.canary_wanted = false;
+        self.canaries.push_back(self.tick);
         self.missing.get_or_insert(self.tick);
+        self.disk_since_canary = false;
     }
 
-    /// The canary is back; `alive` if it had a worker.
+    /// A canary is back; `alive` if it had a worker.
     pub(crate) fn canary_returned(&mut self, alive: bool) {
-        if let Canary::Out(since) = self.canary {
-            if alive {
-                self.proven = since;
-                self.disk_unproven = self.disk_since_canary;
-                self.missing = None;
-                self.canary = Canary::Home;
-            } else {
-                self.canary = Canary::Wanted;
-            }
+        let Some(went) = self.canaries.pop_front() else { return };
+        if alive {
+            self.proven = went;
+            self.disk_unproven = self.disk_since_canary;
+            self.missing = None;
+            self.canary_wanted = false;
+        } else {
+            self.canary_wanted = true;
         }
     }
 }
+
+/// After how many ticks another canary goes while one is missing, and how many there are at most.
+const CANARY_EVERY: u32 = 8;
+const CANARIES_MAX: usize = 16;
 
 /// More workers than this are not asked for; the system's own limits are far below.
 const WORKERS_MAX: u32 = 1 << 20;

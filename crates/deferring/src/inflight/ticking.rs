@@ -131,6 +131,11 @@ impl Inflight {
         self.admission.wants_canary()
     }
 
+    /// How many canaries are in the kernel.
+    pub(crate) fn canaries(&self) -> usize {
+        self.admission.canaries()
+    }
+
     pub(crate) fn canary_went(&mut self) {
         self.admission.canary_went();
     }

@@ -16,7 +16,8 @@ use crate::trace::Note;
 /// How many CQEs are reaped between two unlocks.
 const REAP_BATCH: usize = 64;
 
-/// The most of the ring's own requests that are out at once, one of each kind.
+/// The most of the ring's own requests that are out at once, beside canaries; and that are written at
+/// once.
 pub(super) const OWN_MAX: usize = 4;
 
 /// What a reap found, and whom it concerns. To be delivered with nothing locked.
@@ -181,8 +182,9 @@ impl Shared {
         if !self.kernel.cq_ready() {
             return None;
         }
-        let Pending { in_kernel, cancels, .. } = self.lock().inflight.pending();
-        Some(in_kernel + cancels + OWN_MAX)
+        let core = self.lock();
+        let Pending { in_kernel, cancels, .. } = core.inflight.pending();
+        Some(in_kernel + cancels + core.inflight.canaries() + OWN_MAX)
     }
 
     /// As [`reap_into`](Self::reap_into), to be told by the next [`reap`](Self::reap).
