@@ -226,7 +226,7 @@ impl Inflight {
 
     /// Whether an admission that stopped would have more to say.
     pub(crate) fn has_more(&self, fresh: usize) -> bool {
-        self.admission.can_serve_any(fresh > 0)
+        !self.cancel_lane.is_empty() || self.admission.can_serve_any(fresh > 0)
     }
 
     /// Whether a submit would have anything to say. What waits for others to end is not counted.

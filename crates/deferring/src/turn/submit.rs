@@ -43,8 +43,8 @@ pub(super) struct Filled {
     ops: u32,
     /// How many SQEs the kernel has not taken yet, older ones too.
     unconsumed: u32,
-    /// There is room, and more to be looked at, when others have had the lock.
-    more: bool,
+    /// There is more that may go: when there is room, or when others have had the lock.
+    left: bool,
 }
 
 impl Core {
@@ -71,8 +71,8 @@ impl Core {
         }
         self.counters.workers.set(workers.share().into());
         self.inflight.publish();
-        let more = self.sq.room() > 0 && self.inflight.has_more(*fresh);
-        Filled { ops, unconsumed: self.sq.publish(), more }
+        let left = self.inflight.has_more(*fresh);
+        Filled { ops, unconsumed: self.sq.publish(), left }
     }
 
     /// Whether a submit would have something to say.
@@ -158,7 +158,7 @@ impl Shared {
             ops += filled.ops as usize;
             let count = filled.unconsumed;
             if count == 0 {
-                if filled.more {
+                if filled.left {
                     continue;
                 }
                 return Ok(taken.min(ops));
@@ -189,7 +189,6 @@ impl Shared {
         loop {
             let mut core = self.lock();
             let filled = core.fill(&self.workers, &mut fresh);
-            let full = core.sq.room() == 0;
             let own = core.has_own_to_send();
             drop(core);
             taken += filled.ops as usize;
@@ -198,7 +197,7 @@ impl Shared {
                 self.kernel.submit(filled.unconsumed)?;
             }
             // What did not fit goes on when the kernel's thread has made room.
-            if !full && !filled.more || taken >= most && !own {
+            if !own && (!filled.left || taken >= most) {
                 return Ok(taken);
             }
             match self.kernel.wait_for_room() {
