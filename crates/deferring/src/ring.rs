@@ -96,8 +96,8 @@ impl Ring {
     }
 
     /// Waits until a completion is there to be reaped, or until the time is over; `None` waits for
-    /// as long as it takes, zero does not wait. True if there is one. A signal ends the wait early,
-    /// with false.
+    /// as long as it takes, zero does not wait. True if there is one, or if another thread has
+    /// ended an op that had none (by a cancel in the queue). A signal ends the wait early, with false.
     ///
     /// It submits nothing new: what is still queued is not waited for. (What was asked to be sent
     /// before, and what the ring wants itself, goes out.) No lock is held; other threads

@@ -90,13 +90,15 @@ mod checked {
     }
 
     pub(crate) mod thread {
+        pub(crate) use loom::thread::ThreadId;
+
         use super::{Condvar, Mutex};
         use crate::sync::Arc;
 
         /// Loom's own would be woken from whatever else it waits for, too.
         #[derive(Clone)]
         pub(crate) struct Thread {
-            id: loom::thread::ThreadId,
+            id: ThreadId,
             token: Arc<(Mutex<bool>, Condvar)>,
         }
 
@@ -108,7 +110,7 @@ mod checked {
         }
 
         impl Thread {
-            pub(crate) fn id(&self) -> loom::thread::ThreadId {
+            pub(crate) fn id(&self) -> ThreadId {
                 self.id
             }
 

@@ -216,6 +216,11 @@ impl Inflight {
         }
     }
 
+    /// How many ops have been queued and have not ended.
+    pub(crate) fn out(&self) -> usize {
+        self.waiting() + self.submitted()
+    }
+
     fn waiting(&self) -> usize {
         self.admission.waiting() + self.turnstiles.waiting()
     }

@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use super::{Ask, Unparks, alive, begin, ring};
 use crate::backend::toy;
@@ -268,6 +269,22 @@ fn loom_a_reap_by_hand_does_not_eat_the_bell_of_a_sleeper() {
         block_on(&ring, flag.wait());
         waker.join().unwrap();
         reaper.join().unwrap();
+    });
+}
+
+/// The waiter sets the alarm for it, if it is told in time.
+#[test]
+fn loom_a_deadline_that_is_set_beside_a_wait_by_hand_comes() {
+    tell(3, || {
+        let ring = ring(4);
+        let handle = ring.queue(Ask::never());
+        ring.submit().unwrap();
+        let other = spawn(move || handle.timeout(Duration::from_secs(1)));
+        assert!(ring.wait(None).unwrap());
+        assert_eq!(ring.reap().unwrap(), 1);
+        let handle = other.join().unwrap();
+        let error = handle.try_take().expect("given up").unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
     });
 }
 

@@ -18,6 +18,9 @@ use crate::{Fd, Handle, Ring, block_on};
 
 const ITERATIONS: usize = 10_000;
 
+/// A time that the toy does not wait for.
+const BEYOND_PATIENCE: Duration = Duration::from_secs(100 * 3600);
+
 /// Tells a story in so many orders: half of them with equal chances, half with few preemptions.
 fn tell(iterations: usize, story: impl Fn() + Copy + Send + Sync + 'static) {
     let mut config = Config::new();
@@ -214,6 +217,38 @@ fn shuttle_cancels_and_deadlines_end_what_never_ends() {
     });
 }
 
+/// One thread waits by hand for its op; another queues, submits and reaps by the way, then
+/// cancels all or
+/// ends the ring.
+#[test]
+fn shuttle_who_waits_by_hand_hears_of_all_that_others_did() {
+    tell(ITERATIONS, || {
+        let ring = ring(2);
+        let handle = ring.queue(if one_of(2) == 0 { Ask::later() } else { Ask::never() });
+        while ring.submit().is_err() {}
+        let other = {
+            let ring = ring.clone();
+            thread::spawn(move || {
+                for _ in 0..one_of(4) {
+                    ring.queue(something()).detach();
+                    let _ = ring.submit();
+                }
+                match one_of(2) {
+                    0 => drop(ring.shutdown(Instant::now() + BEYOND_PATIENCE)),
+                    _ => drop(ring.cancel_all()),
+                }
+                while ring.submit().is_err() {}
+            })
+        };
+        while !handle.is_done() {
+            ring.wait(None).unwrap();
+            ring.reap().unwrap();
+        }
+        other.join().unwrap();
+        drop(handle);
+    });
+}
+
 /// A shutdown beside threads that block on the ring, and one that goes on queueing.
 #[test]
 fn shuttle_a_shutdown_lets_everybody_go() {
@@ -227,7 +262,7 @@ fn shuttle_a_shutdown_lets_everybody_go() {
                 kept.lock().push(ring.queue(something()));
             })
         });
-        let deadline = Instant::now() + Duration::from_secs(100 * 3600); // Beyond the toy's patience.
+        let deadline = Instant::now() + BEYOND_PATIENCE;
         let report = block_on(&ring, ring.shutdown(deadline));
         assert_eq!(report.leaked, 0);
         for each in parts {

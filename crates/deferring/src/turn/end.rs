@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::alarm::monotonic;
 use super::{Refusal, Shared};
-use crate::inflight::{CANCELED, Inflight, POISONED, Pending};
+use crate::inflight::{CANCELED, Inflight, POISONED};
 use crate::notify::Calls;
 use crate::shutdown::Report;
 use crate::stats::Stats;
@@ -90,15 +90,14 @@ impl Shared {
     }
 
     fn end_with(&self, waiting: i32, poison: Option<Errno>, calls: &mut Calls) {
-        let leaked = self.change(calls, |inflight, after| {
+        let (ended, leaked) = self.change(calls, |inflight, after| {
             if let Some(errno) = poison {
                 after.notes.push(Note::Poisoned { errno: errno.raw_os_error() });
             }
-            inflight.ring_gone(waiting, after)
+            (inflight.out(), inflight.ring_gone(waiting, after))
         });
         LEAKED.fetch_add(leaked as u64, Ordering::Relaxed);
-        // Who waits by hand is to look again.
-        self.untold.fetch_add(1, Ordering::Relaxed);
+        self.tell_later(ended);
         self.seat.call_submitter();
         let wakers = std::mem::take(&mut self.lock().idle_wakers);
         wakers.into_values().for_each(|waker| calls.call(|| waker.wake()));
@@ -155,7 +154,7 @@ impl Shared {
         let deadline = monotonic(deadline);
         let Stats { cancelled, leaked, .. } = self.counters.snapshot(0);
         let mut core = self.lock();
-        let Pending { queued, in_kernel, .. } = core.inflight.pending();
+        let out = core.inflight.out();
         let earlier = core.alarm.give_up_at.replace(deadline);
         core.alarm.give_up_at = earlier.into_iter().chain([deadline]).min();
         core.shutdowns += 1;
@@ -167,7 +166,7 @@ impl Shared {
         calls.resume();
         // It may have to wake up earlier than it thought.
         self.seat.call_submitter();
-        Some(Ending { number, out: queued + in_kernel, cancelled, leaked })
+        Some(Ending { number, out, cancelled, leaked })
     }
 
     /// What became of the ops of a shutdown, if nothing is out any more. Else `waker` is kept.
@@ -235,7 +234,7 @@ impl Shared {
         // out may end all the same.
         let sent = self.submit_up_to(usize::MAX, calls);
         self.reap_into(calls);
-        self.untold.store(0, Ordering::Relaxed); // There is nobody to tell.
+        self.take_untold(); // There is nobody to tell.
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let core = self.lock();
         let (owed, waiting) = (core.inflight.is_owed(), core.inflight.has_sendable());

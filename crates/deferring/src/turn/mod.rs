@@ -29,6 +29,7 @@ use crate::error;
 use crate::inflight::{After, Inflight, Pending, Token};
 use crate::op::{Op, Opcode, Until};
 use crate::stats::{Counters, Stats};
+use crate::sync::thread::ThreadId;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, MutexGuard};
 use crate::time::Clock;
 use crate::trace::Span;
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     workers: Workers,
     /// Ops that ended in a submit or a wait, of which no reap has told.
     untold: AtomicUsize,
+    /// [`Core::stirrer`] is somebody.
+    stirred: AtomicBool,
     /// A shutdown has a deadline.
     ending: AtomicBool,
     drain_timeout: Duration,
@@ -66,10 +69,19 @@ struct Core {
     /// Who waits for the end of all that is out, by number.
     idle_wakers: BTreeMap<u64, Waker>,
     shutdowns: u64,
+    /// Who ended ops without a CQE (by a cancel, or a drop) since the last reap.
+    stirrer: Option<Stirrer>,
     /// The kernel watches the bell of [`Seat`].
     bell_armed: bool,
     /// Lists that a reap fills, kept so that it does not allocate them.
     spare: After,
+}
+
+/// Of whom a thread that waits by hand has to hear, unless it is that thread itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stirrer {
+    One(ThreadId),
+    Several,
 }
 
 /// Why a ring takes no more ops.
@@ -106,6 +118,7 @@ impl Shared {
             refusal: None,
             idle_wakers: BTreeMap::new(),
             shutdowns: 0,
+            stirrer: None,
             bell_armed: false,
             spare: After::default(),
         };
@@ -118,6 +131,7 @@ impl Shared {
             counters,
             workers: Workers::default(),
             untold: AtomicUsize::new(0),
+            stirred: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             drain_timeout: config.drain_timeout,
         })

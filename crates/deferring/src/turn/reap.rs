@@ -7,10 +7,10 @@ use std::io;
 
 use rustix::io::Errno;
 
-use super::{Core, Shared, workers};
+use super::{Core, Shared, Stirrer, workers};
 use crate::inflight::{After, Completed, Inflight, Own, Pending, Token};
 use crate::notify::Calls;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, thread};
 use crate::trace::Note;
 
 /// How many CQEs are reaped between two unlocks.
@@ -45,8 +45,8 @@ impl Found {
 impl Core {
     /// Moves slots on by up to `most` CQEs. Returns how many there were.
     ///
-    /// The bell's CQE is for the thread in the seat. If that one may be about to sleep, another
-    /// leaves the CQE where it is, and stops there: nobody oversleeps a CQE that is in the CQ.
+    /// The bell's CQE is for a thread that sleeps in the ring. If one may be about to, another leaves
+    /// the CQE where it is, and stops there: nobody oversleeps a CQE that is in the CQ.
     fn reap_batch(&mut self, most: usize, leave_bell: bool, found: &mut Found) -> usize {
         let (mut popped, mut time_is_up) = (0, false);
         while popped < most {
@@ -102,6 +102,13 @@ impl Core {
         own.is_some_and(|own| bell || own != Own::Bell)
     }
 
+    /// This thread has ended ops, of which others may want to hear.
+    fn stir(&mut self) {
+        let me = Stirrer::One(thread::current().id());
+        let same = self.stirrer.is_none_or(|stirrer| stirrer == me);
+        self.stirrer = Some(if same { me } else { Stirrer::Several });
+    }
+
     fn conclude(&mut self, time_is_up: bool, found: &mut Found) {
         if time_is_up && self.strike(&mut found.after) {
             found.give_up = true;
@@ -110,7 +117,7 @@ impl Core {
         found.ops += self.inflight.take_ended_unseen();
         found.suspicious |= self.inflight.take_suspicion();
         found.graves |= self.inflight.has_graves();
-        found.more |= self.inflight.has_more_to_send() || self.has_own_to_send();
+        found.more |= self.has_more_to_send();
         self.inflight.publish();
         if !self.idle_wakers.is_empty() && self.inflight.is_idle() {
             let idle_wakers = std::mem::take(&mut self.idle_wakers);
@@ -124,7 +131,8 @@ impl Shared {
     pub(crate) fn reap(&self) -> io::Result<usize> {
         self.check_process()?;
         let mut calls = Calls::default();
-        let ops = self.reap_into(&mut calls) + self.untold.swap(0, Ordering::Relaxed);
+        let untold = self.take_untold();
+        let ops = untold + self.reap_into(&mut calls);
         calls.resume();
         Ok(ops)
     }
@@ -190,8 +198,39 @@ impl Shared {
     /// As [`reap_into`](Self::reap_into), to be told by the next [`reap`](Self::reap).
     pub(super) fn reap_untold(&self, calls: &mut Calls) -> usize {
         let ops = self.reap_into(calls);
-        self.untold.fetch_add(ops, Ordering::Relaxed);
+        self.tell_later(ops);
         ops
+    }
+
+    /// So many ops have ended of which the next [`reap`](Self::reap) is to tell. Whoever waits by hand
+    /// hears of it now: the CQE that it waits for may have been theirs.
+    pub(super) fn tell_later(&self, ops: usize) {
+        if ops > 0 {
+            // Before the look at who waits; who waits says so, then looks at this.
+            self.untold.fetch_add(ops, Ordering::SeqCst);
+            self.seat.call_submitter();
+        }
+    }
+
+    /// How many ops have ended of which nobody was told.
+    pub(super) fn take_untold(&self) -> usize {
+        if self.stirred.swap(false, Ordering::SeqCst) {
+            self.lock().stirrer = None;
+        }
+        self.untold.swap(0, Ordering::SeqCst)
+    }
+
+    /// Whether there is something to be told or looked at, or never will be.
+    pub(super) fn has_untold(&self) -> bool {
+        self.untold.load(Ordering::SeqCst) > 0
+            || self.stirred.load(Ordering::SeqCst) && self.is_stirred()
+            || self.is_poisoned()
+    }
+
+    /// Whether another thread has ended ops.
+    fn is_stirred(&self) -> bool {
+        let stirrer = self.lock().stirrer;
+        stirrer.is_some_and(|stirrer| stirrer != Stirrer::One(thread::current().id()))
     }
 
     /// Deals with answers to the ring's own requests that are next in the CQ.
@@ -206,7 +245,7 @@ impl Shared {
         if found.bell {
             self.seat.silence();
         }
-        self.untold.fetch_add(found.ops, Ordering::Relaxed);
+        self.tell_later(found.ops);
         self.deliver_to(found, calls);
     }
 
@@ -224,7 +263,7 @@ impl Shared {
         if !found.after.has_room() {
             found.after = std::mem::take(&mut core.spare);
         }
-        let leave_bell = !seated && self.seat.is_asleep();
+        let leave_bell = !seated && self.seat.is_awaited();
         core.reap_batch(most, leave_bell, found)
     }
 
@@ -255,11 +294,7 @@ impl Shared {
         }
         if found.cancel_again || found.more {
             // Nobody knows that there is something to submit. New ops wait until asked.
-            match self.submit_up_to(0, calls) {
-                Ok(_) => {}
-                // Written and not sent: whoever sleeps on the ring may be allowed what we are not.
-                Err(_) => self.seat.call_submitter(),
-            }
+            let _ = self.submit_up_to(0, calls);
         }
         if found.after.has_room() {
             self.lock().spare = found.after;
@@ -286,7 +321,12 @@ impl Shared {
     ) -> R {
         let mut after = After::default();
         let mut core = self.lock();
+        let before = core.inflight.out();
         let result = f(&mut core.inflight, &mut after);
+        let ended = core.inflight.out() < before;
+        if ended {
+            core.stir();
+        }
         let has_graves = core.inflight.has_graves();
         let has_waiting = core.inflight.has_sendable();
         drop(core);
@@ -296,6 +336,11 @@ impl Shared {
         }
         if has_waiting {
             self.seat.call_sleeper();
+        }
+        if ended {
+            // Who waits by hand may wait for just that. As in `tell_later`.
+            self.stirred.store(true, Ordering::SeqCst);
+            self.seat.call_submitter();
         }
         result
     }

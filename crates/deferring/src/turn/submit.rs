@@ -17,7 +17,6 @@ use crate::error;
 use crate::inflight::{Own, Pending, Token};
 use crate::notify::Calls;
 use crate::op::{Opcode, Sqe, poll32};
-use crate::sync::Ordering;
 use crate::trace::Note;
 
 /// How long to wait before what the kernel had no memory for is sent again.
@@ -26,9 +25,12 @@ const RETRY: Duration = Duration::from_millis(10);
 /// What came of dealing with the ring's own requests.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Settled {
+    /// There was nothing to send, or it is sent.
     Nothing,
     /// An op has ended, without a CQE.
     Ended,
+    /// There is something to send, which this thread may not.
+    NotOurs,
     /// Something is to be sent, for which the kernel has no memory now.
     Unsent,
 }
@@ -73,6 +75,12 @@ impl Core {
         self.inflight.publish();
         let left = self.inflight.has_more(*fresh);
         Filled { ops, unconsumed: self.sq.publish(), left }
+    }
+
+    /// Whether something may go that nobody will ask to be sent: it was asked for before, or is the
+    /// ring's own wish.
+    pub(super) fn has_more_to_send(&self) -> bool {
+        self.inflight.has_more_to_send() || self.has_own_to_send()
     }
 
     /// Whether a submit would have something to say.
@@ -177,8 +185,12 @@ impl Shared {
                 Err(Errno::INTR) if interrupts.next().is_some() => {}
                 // Too much is unreaped, or there is no memory for more: what can be reaped helps.
                 Err(Errno::BUSY | Errno::AGAIN) if self.reap_untold(calls) > 0 => {}
-                Err(_) if taken > 0 => return Ok(taken.min(ops)),
-                Err(errno) => return Err(errno),
+                Err(errno) => {
+                    // Asked for and not sent: whoever sleeps in the ring may be allowed what we are
+                    // not, or tries again later.
+                    self.seat.call_submitter();
+                    return if taken > 0 { Ok(taken.min(ops)) } else { Err(errno) };
+                }
             }
         }
     }
@@ -203,8 +215,10 @@ impl Shared {
             match self.kernel.wait_for_room() {
                 Ok(()) => {}
                 Err(Errno::INTR) if interrupts.next().is_some() => {}
-                Err(_) if taken > 0 => return Ok(taken),
-                Err(errno) => return Err(errno),
+                Err(errno) => {
+                    self.seat.call_submitter();
+                    return if taken > 0 { Ok(taken) } else { Err(errno) };
+                }
             }
         }
     }
@@ -241,11 +255,8 @@ impl Shared {
                 }
                 return Ok(false);
             }
-            let unsent = settled == Settled::Unsent;
-            let most = if unsent { Some(left.map_or(RETRY, |left| left.min(RETRY))) } else { left };
-            match self.sleep(most) {
+            match self.sleep(left, settled) {
                 Ok(()) => {}
-                Err(Errno::TIME) if unsent => {}
                 Err(Errno::TIME | Errno::INTR) => {
                     return Ok(self.settle(calls)? == Settled::Ended || self.is_ready());
                 }
@@ -260,26 +271,35 @@ impl Shared {
         self.kernel.cq_ready() && !self.lock().next_is_own(!self.seat.is_awaited())
     }
 
-    /// Sleeps until a CQE is there, or somebody calls.
-    fn sleep(&self, time: Option<Duration>) -> Result<(), Errno> {
-        let waits = self.seat.wait_for_calls();
+    /// Sleeps until a CQE is there, somebody calls, or what the kernel refused is to be sent again.
+    /// Returns at once if there is something to send since this thread last looked, and it may:
+    /// whoever asked for that did not see it asleep.
+    fn sleep(&self, time: Option<Duration>, settled: Settled) -> Result<(), Errno> {
+        let _waits = self.seat.wait_for_calls();
         let mut core = self.lock();
+        if settled == Settled::Nothing && core.has_more_to_send() {
+            return Ok(());
+        }
         let armed = core.bell_armed;
         core.arm_bell(self.seat.bell());
-        let count = core.sq.publish();
+        let (unarmed, count) = (!core.bell_armed, core.sq.publish());
         drop(core);
-        if !armed {
-            // By itself: a call that submits hides how its wait ended. If it may not submit, or not
-            // now, this thread is not called, and sleeps all the same.
-            let _ = self.kernel.submit(count);
+        // By itself: a call that submits hides how its wait ended. If this thread may not submit, it
+        // is not called, and sleeps all the same.
+        let sent = if armed { Ok(0) } else { self.kernel.submit(count) };
+        let refused = matches!(sent, Err(errno) if errno != Errno::EXIST);
+        let again = unarmed || refused || settled == Settled::Unsent;
+        if self.has_untold() {
+            return Ok(());
         }
-        let slept = if self.untold.load(Ordering::Relaxed) > 0 {
-            Ok(())
-        } else {
-            self.kernel.submit_and_wait(0, time).map(drop)
-        };
-        drop(waits);
-        slept
+        if !again {
+            return self.kernel.submit_and_wait(0, time).map(drop);
+        }
+        let last = time.is_some_and(|time| time <= RETRY);
+        match self.kernel.submit_and_wait(0, if last { time } else { Some(RETRY) }) {
+            Err(Errno::TIME) if !last => Ok(()),
+            slept => slept.map(drop),
+        }
     }
 
     /// Deals with what the ring has asked for itself, and sends what that allows.
@@ -287,16 +307,16 @@ impl Shared {
         self.give_up_if_late(calls);
         self.reap_own(calls);
         let core = self.lock();
-        let more = core.has_own_to_send()
-            || core.inflight.has_more_to_send()
-            || !self.params().sqpoll && core.sq.unconsumed() > 0;
+        let written = !self.params().sqpoll && core.sq.unconsumed() > 0;
+        let more = written || core.has_more_to_send();
         drop(core);
         let sent = if more { self.submit_up_to(0, calls).map(drop) } else { Ok(()) };
-        if self.untold.load(Ordering::Relaxed) > 0 {
+        if self.has_untold() {
             return Ok(Settled::Ended);
         }
         match sent {
-            Ok(()) | Err(Errno::EXIST) => Ok(Settled::Nothing),
+            Ok(()) => Ok(Settled::Nothing),
+            Err(Errno::EXIST) => Ok(Settled::NotOurs),
             Err(Errno::AGAIN | Errno::BUSY | Errno::NOMEM | Errno::INTR) => Ok(Settled::Unsent),
             Err(errno) => Err(errno),
         }
