@@ -1,0 +1,151 @@
+//! The seat: one thread at a time turns the ring, and others can call it.
+//!
+//! Not: what a turn is (`turn/`), nor who sits down (the other files here).
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::io::Errno;
+
+#[cfg(not(all(test, any(loom, shuttle))))]
+use super::bell::Bell;
+#[cfg(all(test, any(loom, shuttle)))]
+use crate::backend::toy::Bell;
+use crate::sync::thread::{self, Thread};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
+
+/// The place from which one thread at a time turns the ring and sleeps in the kernel.
+///
+/// Others may queue, submit and reap meanwhile. What they queue, or wake, calls the sleeper by a
+/// bell: an eventfd that the ring itself watches. Only the thread in the seat silences the bell,
+/// so that a call made just before it sleeps is not lost. (In a ring to which one thread alone may
+/// submit, that one does so, too, when it waits by hand.)
+pub(crate) struct Seat {
+    taken: AtomicBool,
+    asleep: AtomicBool,
+    /// How many threads wait by hand in a ring to which one thread alone may submit.
+    waiting: AtomicUsize,
+    bell: Bell,
+    /// Threads that found the seat taken, asleep until it is free or their task is woken.
+    queue: Mutex<Vec<Thread>>,
+    queued: AtomicUsize,
+}
+
+impl Seat {
+    pub(crate) fn new() -> Result<Self, Errno> {
+        Ok(Self {
+            taken: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            bell: Bell::new()?,
+            queue: Mutex::new(Vec::new()),
+            queued: AtomicUsize::new(0),
+        })
+    }
+
+    /// The seat, if it is free; given back when the return value is dropped.
+    pub(super) fn take(&self) -> Option<Seated<'_>> {
+        let free =
+            self.taken.compare_exchange(false, true, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        // Not `then_some`: a `Seated` that is made and dropped would free the other's seat.
+        free.then(|| Seated { seat: self })
+    }
+
+    /// Sleeps until the seat may be free or `awake` may be true. Both may be false still.
+    pub(super) fn queue_up(&self, thread: Thread, awake: impl Fn() -> bool) {
+        let mut queue = self.queue.lock();
+        if !queue.iter().any(|queued| queued.id() == thread.id()) {
+            queue.push(thread);
+        }
+        self.queued.store(queue.len(), Ordering::SeqCst);
+        drop(queue);
+        // Whoever frees the seat looks at the queue after that; we look at the seat after queueing.
+        if self.taken.load(Ordering::SeqCst) && !awake() {
+            thread::park();
+        }
+    }
+
+    pub(crate) fn bell(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+
+    /// From now on, until the return value is dropped, calls ring the bell.
+    pub(crate) fn fall_asleep(&self) -> Asleep<'_> {
+        self.asleep.store(true, Ordering::SeqCst);
+        Asleep { seat: self }
+    }
+
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::SeqCst)
+    }
+
+    /// Calls the thread in the seat, if it sleeps.
+    pub(crate) fn call_sleeper(&self) {
+        if self.is_asleep() {
+            self.bell.ring();
+        }
+    }
+
+    /// Calls whoever may submit what the caller may not, if it sleeps in the ring.
+    pub(crate) fn call_submitter(&self) {
+        if self.is_awaited() {
+            self.bell.ring();
+        }
+    }
+
+    /// Whether a thread sleeps in the ring that the bell is for.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.is_asleep() || self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    /// From now on, until the return value is dropped, [`call_submitter`](Self::call_submitter)
+    /// rings the bell.
+    pub(crate) fn wait_for_calls(&self) -> Waits<'_> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        Waits { seat: self }
+    }
+
+    /// For the thread in the seat, awake: what the bell called for will be looked at now.
+    pub(crate) fn silence(&self) {
+        self.bell.silence();
+    }
+}
+
+/// The seat, taken.
+pub(super) struct Seated<'a> {
+    seat: &'a Seat,
+}
+
+impl Drop for Seated<'_> {
+    fn drop(&mut self) {
+        self.seat.taken.store(false, Ordering::SeqCst);
+        if self.seat.queued.load(Ordering::SeqCst) > 0 {
+            let mut queue = self.seat.queue.lock();
+            let threads = std::mem::take(&mut *queue);
+            self.seat.queued.store(0, Ordering::SeqCst);
+            drop(queue);
+            threads.iter().for_each(Thread::unpark);
+        }
+    }
+}
+
+/// A thread waits by hand, or is about to.
+pub(crate) struct Waits<'a> {
+    seat: &'a Seat,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.seat.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The thread in the seat sleeps, or is about to.
+pub(crate) struct Asleep<'a> {
+    seat: &'a Seat,
+}
+
+impl Drop for Asleep<'_> {
+    fn drop(&mut self) {
+        self.seat.asleep.store(false, Ordering::SeqCst);
+    }
+}
