@@ -31,6 +31,7 @@ pub struct Builder {
     pub(crate) required: Vec<Opcode>,
     pub(crate) drain_timeout: Duration,
     pub(crate) stuck_after: Duration,
+    pub(crate) spin: Duration,
 }
 
 impl Default for Builder {
@@ -46,6 +47,7 @@ impl Default for Builder {
             required: REQUIRED.to_vec(),
             drain_timeout: Self::DRAIN_TIMEOUT,
             stuck_after: Self::STUCK_AFTER,
+            spin: Self::SPIN,
         }
     }
 }
@@ -77,6 +79,9 @@ impl Builder {
 
     /// The default of [`stuck_after`](Self::stuck_after).
     pub const STUCK_AFTER: Duration = Duration::from_millis(10);
+
+    /// The default of [`spin`](Self::spin).
+    pub const SPIN: Duration = Duration::from_micros(10);
 
     /// How many SQEs one `io_uring_enter` can take: 1 to 32768, rounded up to a power of two.
     /// Default 256, a batch that hides the cost of the system call.
@@ -172,8 +177,17 @@ impl Builder {
         self
     }
 
+    /// How long the thread of a ring that was [`start`](Self::start)ed looks for work before it falls
+    /// asleep. Default [10 µs](Self::SPIN): about what it costs to be woken. It looks for as long as
+    /// that has paid lately, and not at all on a machine with one core. Zero: never.
+    pub const fn spin(mut self, most: Duration) -> Self {
+        self.spin = most;
+        self
+    }
+
     /// Makes the ring. It is turned by [`block_on`](crate::block_on), or by hand with
-    /// [`submit`](Ring::submit), [`wait`](Ring::wait) and [`reap`](Ring::reap).
+    /// [`submit`](Ring::submit), [`wait`](Ring::wait) and [`reap`](Ring::reap). For other executors, see
+    /// [`start`](Self::start).
     ///
     /// # Errors
     /// An argument that makes no sense; a kernel that lacks io_uring or an operation, or refuses.
@@ -185,7 +199,19 @@ impl Builder {
         Ring::open(self)
     }
 
-    fn check(&self) -> io::Result<()> {
+    /// Refuses what ties a ring to one thread.
+    #[cfg(any(feature = "tokio", feature = "async-io"))]
+    pub(crate) fn check_any_thread(&self) -> io::Result<()> {
+        if self.single_issuer || self.defer_taskrun {
+            return Err(error::argument(
+                "single_issuer or defer_taskrun in a runtime's reactor",
+                "Any thread of the runtime may turn the ring: leave them off, or use `start`",
+            ));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check(&self) -> io::Result<()> {
         if self.queue_depth == 0 {
             return Err(error::argument(
                 "a queue depth of 0",

@@ -112,6 +112,58 @@ pub(crate) fn unsupported(cause: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, error)
 }
 
+/// A driver turns the ring.
+pub(crate) fn driven() -> io::Error {
+    let error = RingError {
+        step: "wait",
+        cause: "a driver turns this ring, and takes its completions".into(),
+        errno: None,
+        advice: Some(
+            "Await the handles, or ask them with is_done and try_take; wait is for a ring that `build` made",
+        ),
+    };
+    io::Error::new(io::ErrorKind::Unsupported, error)
+}
+
+/// There is no tokio runtime here.
+#[cfg(feature = "tokio")]
+pub(crate) fn no_runtime() -> io::Error {
+    let error = RingError {
+        step: "start on tokio",
+        cause: "there is no tokio runtime here".into(),
+        errno: None,
+        advice: Some(
+            "Call it in a task, in `block_on`, or after `Runtime::enter`; without tokio, use `start`",
+        ),
+    };
+    io::Error::new(io::ErrorKind::NotConnected, error)
+}
+
+/// The tokio runtime has no reactor.
+#[cfg(feature = "tokio")]
+pub(crate) fn no_reactor() -> io::Error {
+    let error = RingError {
+        step: "start on tokio",
+        cause: "this runtime watches no descriptors".into(),
+        errno: None,
+        advice: Some(
+            "Build it with `enable_io` or `enable_all`; or use `start`, which needs no reactor",
+        ),
+    };
+    io::Error::new(io::ErrorKind::Unsupported, error)
+}
+
+/// The ring of the process is there.
+pub(crate) fn already_started() -> io::Error {
+    let error = RingError {
+        step: "ring of the process",
+        cause: "it has been started".into(),
+        errno: None,
+        advice: Some("Start it once, at the beginning of `main`, before `deferring::ring()` does"),
+    };
+    io::Error::new(io::ErrorKind::AlreadyExists, error)
+}
+
 /// The ring is another process's: we are its child (P9).
 pub(crate) fn forked() -> io::Error {
     let error = RingError {

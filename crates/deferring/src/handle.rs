@@ -8,9 +8,10 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use crate::driver;
 use crate::inflight::{CancelOutcome, Token};
 use crate::op::Op;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
@@ -183,9 +184,13 @@ impl<T: Op> Future for Handle<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T::Output> {
         let this = self.get_mut();
         assert!(!this.over.load(Ordering::Relaxed), "the result of this handle has been taken");
+        let proceeds = ready!(driver::proceed(cx));
         let output = match &mut this.claim {
             Claim::Slot(token) => {
                 let first = !std::mem::replace(&mut this.polled, true);
+                if first {
+                    driver::turn_before_first_poll(&this.shared, cx.waker());
+                }
                 match this.shared.poll_op::<T>(*token, first, cx, &this.over) {
                     Poll::Ready(output) => output,
                     Poll::Pending => return Poll::Pending,
@@ -197,6 +202,7 @@ impl<T: Op> Future for Handle<T> {
                 refuse(*refused)
             }
         };
+        proceeds.went_on();
         Poll::Ready(output)
     }
 }

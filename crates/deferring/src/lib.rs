@@ -87,7 +87,7 @@ pub use backend::uring::Params;
 pub use buf::{BufResult, IoBuf, IoBufMut, IoVectored, IoVectoredMut, Lent, Slice, StandIn};
 pub use cancel_many::{CancelMany, Group};
 pub use config::Builder;
-pub use driver::block_on;
+pub use driver::{block_on, ring};
 pub use error::{PathError, RingError};
 pub use fd::{Fd, Lease};
 pub use handle::{Cancel, Handle};

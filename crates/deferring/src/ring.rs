@@ -63,8 +63,11 @@ impl Ring {
     }
 
     pub(crate) fn open(config: Builder) -> io::Result<Self> {
-        let shared = Arc::new(Shared::open(&config)?);
-        Ok(Self { door: Arc::new(Door { shared }) })
+        Ok(Self::of(Arc::new(Shared::open(&config)?)))
+    }
+
+    pub(crate) fn of(shared: Arc<Shared>) -> Self {
+        Self { door: Arc::new(Door { shared }) }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

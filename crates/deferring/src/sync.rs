@@ -151,7 +151,9 @@ mod checked {
 /// Std's, also under a model checker: for memory that the kernel shares, for statics, for counters
 /// and caches by which nothing is ordered.
 pub(crate) mod plain {
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, fence};
+    pub(crate) use std::sync::atomic::{
+        AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
+    };
 
     /// As the other one: it outlives a panic of its holder.
     #[derive(Debug, Default)]
@@ -167,6 +169,9 @@ pub(crate) mod plain {
         }
     }
 }
+
+/// Std's always: not for what a checker looks at.
+pub(crate) use std::sync::mpsc;
 
 /// Std's always, since wakers are made of it.
 pub(crate) use std::sync::Arc;

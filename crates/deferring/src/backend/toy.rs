@@ -439,6 +439,11 @@ impl Bell {
         }
     }
 
+    #[allow(clippy::unused_self)] // As Linux.
+    pub(crate) const fn call_by_message(&self, _: BorrowedFd<'_>) -> bool {
+        false
+    }
+
     pub(crate) fn silence(&self) {
         self.0.state.lock().ringing = false;
     }

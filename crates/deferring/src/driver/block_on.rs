@@ -4,16 +4,14 @@ use std::future::{Future, IntoFuture};
 use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
 
-use rustix::io::Errno;
-
+use super::conclude;
 use crate::error;
 use crate::notify::Calls;
 use crate::ring::Ring;
 use crate::sync::thread::{self, Thread};
 use crate::sync::{Arc, AtomicBool, Ordering};
-use crate::turn::{Refused, Shared};
+use crate::turn::Shared;
 
 /// Runs a future to its end on this thread, and turns the ring meanwhile: what the future queues
 /// goes out as one batch whenever it has nothing left to do.
@@ -115,6 +113,13 @@ fn turn(shared: &Shared, call: &Call) {
         }
         return;
     }
+    if shared.seat.host.is_thread() {
+        // Nobody else may.
+        if !call.is_woken() {
+            thread::park();
+        }
+        return;
+    }
     let Some(seated) = shared.seat.take() else {
         shared.seat.queue_up(call.thread.clone(), || call.is_woken());
         return;
@@ -128,29 +133,14 @@ fn turn(shared: &Shared, call: &Call) {
     let found = shared.collect_seated();
     call.seated.store(false, Ordering::SeqCst);
     drop(seated);
-    // What the user's wakers and destructors do, they do with the seat free.
-    let any = found.any();
-    shared.deliver(found);
-    match sent {
-        Ok(()) => {}
-        // No memory for more requests, or too many unreaped: others' ends may help.
-        Err(Errno::AGAIN | Errno::BUSY | Errno::NOMEM) if any => {}
-        Err(Errno::AGAIN | Errno::BUSY | Errno::NOMEM) => thread::sleep(SHORT_OF_MEMORY),
-        Err(errno) => {
-            let mut calls = Calls::default();
-            let refused = shared.poison_if_final(errno, &mut calls);
-            calls.resume();
-            match refused {
-                Refused::ForNow | Refused::ForGood => {}
-                Refused::Here => cannot(&error::enter(errno)),
-            }
-        }
+    let mut calls = Calls::default();
+    let turned = conclude(shared, found, sent, &mut calls);
+    calls.resume();
+    if let Err(errno) = turned {
+        cannot(&error::enter(errno));
     }
 }
 
 fn cannot(error: &io::Error) -> ! {
     panic!("the ring cannot be turned from here: {error}")
 }
-
-/// How long to wait when the kernel has no memory for a request, rather than to spin.
-const SHORT_OF_MEMORY: Duration = Duration::from_millis(1);

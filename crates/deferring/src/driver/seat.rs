@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 #[cfg(not(all(test, any(loom, shuttle))))]
 use super::bell::Bell;
+use super::host::Host;
 #[cfg(all(test, any(loom, shuttle)))]
 use crate::backend::toy::Bell;
 use crate::sync::thread::{self, Thread};
@@ -22,9 +23,14 @@ use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
 pub(crate) struct Seat {
     taken: AtomicBool,
     asleep: AtomicBool,
+    /// Since it fell asleep, somebody has called.
+    called: AtomicBool,
+    /// The thread in the seat looks for work before it falls asleep, until this is false.
+    spins: AtomicBool,
     /// How many threads wait by hand in a ring to which one thread alone may submit.
     waiting: AtomicUsize,
     bell: Bell,
+    pub(crate) host: Host,
     /// Threads that found the seat taken, asleep until it is free or their task is woken.
     queue: Mutex<Vec<Thread>>,
     queued: AtomicUsize,
@@ -35,8 +41,11 @@ impl Seat {
         Ok(Self {
             taken: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
+            called: AtomicBool::new(false),
+            spins: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             bell: Bell::new()?,
+            host: Host::default(),
             queue: Mutex::new(Vec::new()),
             queued: AtomicUsize::new(0),
         })
@@ -48,6 +57,12 @@ impl Seat {
             self.taken.compare_exchange(false, true, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         // Not `then_some`: a `Seated` that is made and dropped would free the other's seat.
         free.then(|| Seated { seat: self })
+    }
+
+    /// Whether nobody has it now.
+    #[cfg_attr(not(any(feature = "tokio", feature = "async-io")), allow(dead_code))]
+    pub(super) fn is_free(&self) -> bool {
+        !self.taken.load(Ordering::SeqCst)
     }
 
     /// Sleeps until the seat may be free or `awake` may be true. Both may be false still.
@@ -70,6 +85,8 @@ impl Seat {
 
     /// From now on, until the return value is dropped, calls ring the bell.
     pub(crate) fn fall_asleep(&self) -> Asleep<'_> {
+        // In this order: a call that comes between is not needed, as what it is for is seen.
+        self.called.store(false, Ordering::SeqCst);
         self.asleep.store(true, Ordering::SeqCst);
         Asleep { seat: self }
     }
@@ -78,11 +95,16 @@ impl Seat {
         self.asleep.load(Ordering::SeqCst)
     }
 
-    /// Calls the thread in the seat, if it sleeps.
+    /// Calls whoever turns the ring, if they rest: there is something to send.
     pub(crate) fn call_sleeper(&self) {
         if self.is_asleep() {
-            self.bell.ring();
+            if !self.called.swap(true, Ordering::SeqCst) {
+                self.bell.ring();
+            }
+        } else if self.spins.load(Ordering::SeqCst) {
+            self.spins.store(false, Ordering::SeqCst);
         }
+        self.host.call();
     }
 
     /// Calls whoever may submit what the caller may not, if it sleeps in the ring.
@@ -90,6 +112,33 @@ impl Seat {
         if self.is_awaited() {
             self.bell.ring();
         }
+        self.host.call();
+    }
+
+    /// Calls by messages, if the kernel can.
+    pub(super) fn call_by_message(&self, ring: BorrowedFd<'_>) -> bool {
+        self.bell.call_by_message(ring)
+    }
+
+    /// For the thread in the seat: looks for work until `time` is over. Whether some came; `first` is
+    /// asked once, when callers know that this thread looks.
+    pub(super) fn spin(
+        &self,
+        first: impl FnOnce() -> bool,
+        is_there: impl Fn() -> bool,
+        time: impl Fn() -> bool,
+    ) -> bool {
+        const LOOKS: usize = 16;
+        self.spins.store(true, Ordering::SeqCst);
+        let mut came = first();
+        while !came && time() {
+            came = (0..LOOKS).any(|_| {
+                std::hint::spin_loop();
+                !self.spins.load(Ordering::Relaxed) || is_there()
+            });
+        }
+        self.spins.store(false, Ordering::SeqCst);
+        came
     }
 
     /// Whether a thread sleeps in the ring that the bell is for.
@@ -118,6 +167,7 @@ pub(super) struct Seated<'a> {
 impl Drop for Seated<'_> {
     fn drop(&mut self) {
         self.seat.taken.store(false, Ordering::SeqCst);
+        self.seat.host.call_if_missed();
         if self.seat.queued.load(Ordering::SeqCst) > 0 {
             let mut queue = self.seat.queue.lock();
             let threads = std::mem::take(&mut *queue);

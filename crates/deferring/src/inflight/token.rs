@@ -26,6 +26,15 @@ pub(crate) enum Own {
     Rewind,
     /// What tells whether there are workers.
     Canary,
+    /// As the bell, sent by whoever calls.
+    Message,
+}
+
+impl Own {
+    /// Whether it is for whoever sleeps in the ring.
+    pub(crate) const fn is_call(self) -> bool {
+        matches!(self, Self::Bell | Self::Message)
+    }
 }
 
 /// Index (30 bits), kind (2 bits), generation (32 bits).
@@ -98,7 +107,8 @@ impl Token {
                 0 => Own::Bell,
                 1 => Own::Alarm,
                 2 => Own::Rewind,
-                _ => Own::Canary,
+                3 => Own::Canary,
+                _ => Own::Message,
             }),
         }
     }
@@ -124,7 +134,7 @@ mod tests {
             assert_eq!(token.cancel().kind(), Kind::Cancel);
             assert_eq!(token.cancel().op(), token);
         }
-        for own in [Own::Bell, Own::Alarm, Own::Rewind, Own::Canary] {
+        for own in [Own::Bell, Own::Alarm, Own::Rewind, Own::Canary, Own::Message] {
             assert_eq!(Token::own(own).kind(), Kind::Own(own));
         }
     }

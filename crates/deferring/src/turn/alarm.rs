@@ -50,7 +50,7 @@ impl Alarm {
         match own {
             Own::Alarm => self.armed = None,
             Own::Rewind => self.rewinding = false,
-            Own::Bell | Own::Canary => {}
+            Own::Bell | Own::Canary | Own::Message => {}
         }
         matches!(own, Own::Alarm)
     }

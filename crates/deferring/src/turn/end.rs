@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::alarm::monotonic;
 use super::{Refusal, Shared};
+use crate::driver::Keeper;
 use crate::inflight::{CANCELED, Inflight, POISONED};
 use crate::notify::Calls;
 use crate::shutdown::Report;
@@ -20,6 +21,10 @@ use crate::trace::Note;
 
 /// How often a drain tries again to send its cancels, when the kernel has no memory for them.
 const DRAIN_RETRY: Duration = Duration::from_millis(10);
+
+/// How much longer than the drain may take a dropped ring waits for its thread, which may be in code of
+/// the user's.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Ops that were leaked by all rings of this process; see [`leaked_ops`].
 static LEAKED: AtomicU64 = AtomicU64::new(0);
@@ -62,16 +67,48 @@ impl Shared {
         if self.check_process().is_err() {
             return;
         }
+        let mut keeper = self.keeper();
+        self.closing.store(true, Ordering::SeqCst);
+        let kept = keeper.take();
+        drop(keeper);
+        match kept {
+            Some(keeper) => self.close_by(&keeper),
+            None => self.close_here(),
+        }
+    }
+
+    /// The ring's own thread does all that, in time.
+    fn close_by(&self, keeper: &Keeper) {
         let mut calls = Calls::default();
+        let deadline = Instant::now().checked_add(self.drain_timeout);
+        self.begin_end(deadline, &mut calls);
+        self.seat.call_submitter();
+        keeper.wait(self.drain_timeout.saturating_add(GRACE));
+    }
+
+    /// The ring's own thread is done.
+    pub(crate) fn end_by_keeper(&self) {
+        self.give_up(&mut Calls::default());
+        self.over.store(true, Ordering::SeqCst);
+    }
+
+    fn close_here(&self) {
+        let mut calls = Calls::default();
+        self.close_with(&mut calls);
+        self.over.store(true, Ordering::SeqCst);
+        self.seat.host.call();
+    }
+
+    fn close_with(&self, calls: &mut Calls) {
         let poisoned = self.refuse(Refusal::Closed);
         if poisoned {
             return; // All that was out has been given up.
         }
-        self.change(&mut calls, Inflight::cancel_all);
+        self.change(calls, Inflight::cancel_all);
         // None: never, which is what a timeout beyond the end of time asks for.
         let deadline = Instant::now().checked_add(self.drain_timeout);
-        while self.drain_once(deadline, &mut calls) {}
-        self.give_up(&mut calls);
+        while self.drain_once(deadline, calls) {}
+        self.give_up(calls);
     }
 
     /// From now on nothing can be queued. True if the ring was poisoned before.
@@ -121,12 +158,17 @@ impl Shared {
         if passes || forbidden && self.kernel.refusals() < REFUSALS_MAX {
             return Refused::ForNow;
         }
+        self.poison(errno, calls);
+        Refused::ForGood
+    }
+
+    /// Every handle gets an error, and what the kernel holds stays as it is.
+    pub(crate) fn poison(&self, errno: Errno, calls: &mut Calls) {
         let poisoned = self.refuse(Refusal::Poisoned(errno));
         if !poisoned {
             self.counters.poisoned.store(true, Ordering::Relaxed);
             self.end_with(POISONED, Some(errno), calls);
         }
-        Refused::ForGood
     }
 
     /// Refuses a forked child, and a ring that is poisoned.
@@ -150,23 +192,32 @@ impl Shared {
     /// given up at the deadline.
     pub(crate) fn begin_shutdown(&self, deadline: Instant) -> Option<Ending> {
         self.check_process().ok()?;
-        self.refuse(Refusal::Closed);
-        let deadline = monotonic(deadline);
         let Stats { cancelled, leaked, .. } = self.counters.snapshot(0);
         let mut core = self.lock();
         let out = core.inflight.out();
-        let earlier = core.alarm.give_up_at.replace(deadline);
-        core.alarm.give_up_at = earlier.into_iter().chain([deadline]).min();
         core.shutdowns += 1;
         let number = core.shutdowns;
         drop(core);
-        self.ending.store(true, Ordering::Relaxed);
         let mut calls = Calls::default();
-        self.change(&mut calls, Inflight::cancel_all);
+        self.begin_end(Some(deadline), &mut calls);
         calls.resume();
         // It may have to wake up earlier than it thought.
         self.seat.call_submitter();
         Some(Ending { number, out, cancelled, leaked })
+    }
+
+    /// Nothing is queued any more, all that is out is cancelled, and given up at the deadline.
+    fn begin_end(&self, deadline: Option<Instant>, calls: &mut Calls) {
+        self.refuse(Refusal::Closed);
+        if let Some(deadline) = deadline {
+            let deadline = monotonic(deadline);
+            let mut core = self.lock();
+            let earlier = core.alarm.give_up_at.replace(deadline);
+            core.alarm.give_up_at = earlier.into_iter().chain([deadline]).min();
+            drop(core);
+            self.ending.store(true, Ordering::Relaxed);
+        }
+        self.change(calls, Inflight::cancel_all);
     }
 
     /// What became of the ops of a shutdown, if nothing is out any more. Else `waker` is kept.

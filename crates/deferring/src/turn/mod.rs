@@ -24,13 +24,13 @@ use rustix::io::Errno;
 use crate::backend::uring::{Cq, ForkMark, Params, Probe, Sq};
 use crate::backend::{self, Kernel, Uring};
 use crate::config::Builder;
-use crate::driver::Seat;
+use crate::driver::{Keeper, Seat};
 use crate::error;
 use crate::inflight::{After, Inflight, Pending, Token};
 use crate::op::{Op, Opcode, Until};
 use crate::stats::{Counters, Stats};
 use crate::sync::thread::ThreadId;
-use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, MutexGuard};
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, plain};
 use crate::time::Clock;
 use crate::trace::Span;
 use alarm::Alarm;
@@ -38,6 +38,7 @@ use workers::Workers;
 
 pub use end::leaked_ops;
 pub(crate) use end::{Ending, Refused};
+pub(crate) use reap::Found;
 
 /// What all handles and clones of a ring share.
 pub(crate) struct Shared {
@@ -54,6 +55,12 @@ pub(crate) struct Shared {
     stirred: AtomicBool,
     /// A shutdown has a deadline.
     ending: AtomicBool,
+    /// The last `Ring` is gone.
+    closing: AtomicBool,
+    /// And nothing is out any more, or has been given up.
+    over: AtomicBool,
+    /// The thread that turns it, if it has one of its own.
+    keeper: plain::Mutex<Option<Keeper>>,
     drain_timeout: Duration,
 }
 
@@ -133,6 +140,9 @@ impl Shared {
             untold: AtomicUsize::new(0),
             stirred: AtomicBool::new(false),
             ending: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            keeper: plain::Mutex::new(None),
             drain_timeout: config.drain_timeout,
         })
     }
@@ -177,6 +187,41 @@ impl Shared {
     pub(crate) fn unregister_eventfd(&self) -> io::Result<()> {
         self.check_process()?;
         Ok(self.kernel.unregister_eventfd()?)
+    }
+
+    // What drivers ask.
+
+    /// Whether a turn would find something to do, as far as can be seen without a system call.
+    pub(crate) fn wants_turn(&self) -> bool {
+        !self.is_poisoned() && (self.has_completions() || self.lock().has_something_to_send())
+    }
+
+    /// Whether there is something to reap, or the kernel keeps something back for want of room.
+    pub(crate) fn has_completions(&self) -> bool {
+        self.kernel.cq_ready() || self.kernel.overflowed()
+    }
+
+    /// As [`has_completions`](Self::has_completions), or the kernel has something for the thread that
+    /// submits.
+    pub(crate) fn is_called_for(&self) -> bool {
+        self.kernel.cq_ready() || self.kernel.wants_enter()
+    }
+
+    pub(crate) fn is_owed(&self) -> bool {
+        self.lock().inflight.is_owed()
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
+    }
+
+    /// The thread that keeps the ring. While this is held, nobody closes the ring.
+    pub(crate) fn keeper(&self) -> std::sync::MutexGuard<'_, Option<Keeper>> {
+        self.keeper.lock()
     }
 
     /// Gives an op its slot. An op that cannot have one comes back with the reason.

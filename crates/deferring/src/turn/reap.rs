@@ -55,7 +55,7 @@ impl Core {
                 Completed::Op => found.ops += 1,
                 Completed::Other => {}
                 Completed::CancelAgain => found.cancel_again = true,
-                Completed::Own(Own::Bell) if leave_bell => {
+                Completed::Own(own) if leave_bell && own.is_call() => {
                     self.cq.put_back();
                     break;
                 }
@@ -78,7 +78,7 @@ impl Core {
         let mut time_is_up = false;
         while let Some(cqe) = self.cq.pop() {
             match Token::from_user_data(cqe.user_data).own_kind() {
-                Some(own) if bell || own != Own::Bell => {
+                Some(own) if bell || !own.is_call() => {
                     self.inflight.complete(cqe, &mut found.after);
                     time_is_up |= self.alarm.answered(own);
                     self.bell_armed &= own != Own::Bell;
@@ -99,7 +99,7 @@ impl Core {
         let Some(cqe) = self.cq.pop() else { return false };
         self.cq.put_back();
         let own = Token::from_user_data(cqe.user_data).own_kind();
-        own.is_some_and(|own| bell || own != Own::Bell)
+        own.is_some_and(|own| bell || !own.is_call())
     }
 
     /// This thread has ended ops, of which others may want to hear.
@@ -159,12 +159,19 @@ impl Shared {
     /// As [`reap`](Self::reap), for the thread in the seat: what follows is delivered later, when
     /// the seat is free for what the user's code may do.
     pub(crate) fn collect_seated(&self) -> Found {
-        let mut found = Found { give_up: self.is_late(), ..Found::default() };
+        let mut found = Found::default();
+        self.collect_more(&mut found);
+        found
+    }
+
+    /// As [`collect_seated`](Self::collect_seated), on top of what was found before.
+    pub(crate) fn collect_more(&self, found: &mut Found) {
+        found.give_up |= self.is_late();
         // What is kept back is handed over when this thread sleeps, which it does next.
         let fetch = self.kernel.wants_enter() && !self.kernel.cq_ready();
-        let Some(mut left) = self.begin_reap(fetch) else { return found };
+        let Some(mut left) = self.begin_reap(fetch) else { return };
         loop {
-            let popped = self.collect(REAP_BATCH.min(left), true, &mut found);
+            let popped = self.collect(REAP_BATCH.min(left), true, found);
             left -= popped;
             if left == 0 || !self.has_more_than(popped) {
                 break;
@@ -173,7 +180,6 @@ impl Shared {
         if found.bell {
             self.seat.silence();
         }
-        found
     }
 
     /// How many CQEs a reap may take: as many as were out when it began, so that new ones do not
@@ -273,13 +279,7 @@ impl Shared {
     }
 
     /// Calls whom it concerns.
-    pub(crate) fn deliver(&self, found: Found) {
-        let mut calls = Calls::default();
-        self.deliver_to(found, &mut calls);
-        calls.resume();
-    }
-
-    fn deliver_to(&self, mut found: Found, calls: &mut Calls) {
+    pub(crate) fn deliver_to(&self, mut found: Found, calls: &mut Calls) {
         follow(&mut found.after, calls);
         if found.graves {
             self.bury(calls);

@@ -84,7 +84,7 @@ impl Core {
     }
 
     /// Whether a submit would have something to say.
-    fn has_something_to_send(&self) -> bool {
+    pub(super) fn has_something_to_send(&self) -> bool {
         self.inflight.has_sendable() || self.has_own_to_send()
     }
 
@@ -111,6 +111,10 @@ impl Shared {
     /// how many ops and cancels the kernel took.
     pub(crate) fn submit(&self) -> io::Result<usize> {
         self.check_usable()?;
+        if self.seat.host.drives() {
+            self.seat.call_sleeper();
+            return Ok(0);
+        }
         let mut calls = Calls::default();
         let fresh = self.lock().inflight.fresh();
         let sent = self.submit_up_to(fresh, &mut calls);
@@ -227,6 +231,9 @@ impl Shared {
     /// asked for itself is dealt with, and does not count.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<bool> {
         self.check_usable()?;
+        if self.seat.host.drives() {
+            return Err(error::driven());
+        }
         let mut calls = Calls::default();
         let waited = self.wait_into(timeout, &mut calls);
         if let Err(errno) = waited {

@@ -4,6 +4,7 @@
 //! Usable from any thread, without a lock. Not: what is submitted (`sq.rs`) or done (`cq.rs`).
 #![allow(unsafe_code)] // The calls are unsafe: SQEs carry addresses. `op::Op` keeps that promise.
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use rustix::time::Timespec;
 
 use super::mmap::Map;
 use super::setup::Params;
+use crate::inflight::Token;
+use crate::op::{Opcode, Sqe};
 use crate::sync::plain::{AtomicU32, AtomicU64, fence};
 use crate::sync::{Arc, Ordering};
 
@@ -189,6 +192,34 @@ impl Kernel {
         let op = IoringRegisterOp::UnregisterEventfd;
         // SAFETY: takes no argument.
         unsafe { io_uring_register(&self.fd, op, std::ptr::null(), 0) }.map(drop)
+    }
+}
+
+/// `IORING_OP_MSG_RING`; here it is not an op of a ring's.
+const MSG_RING: Opcode = Opcode(40);
+
+/// Puts a CQE with this token into a ring, from any thread (`IORING_REGISTER_SEND_MSG_RING`, since
+/// 6.13).
+pub(crate) fn send_message(ring: BorrowedFd<'_>, token: Token) -> Result<(), Errno> {
+    const NO_RING: libc::c_long = -1;
+    let message =
+        Sqe { opcode: MSG_RING, fd: ring.as_raw_fd(), off: token.user_data(), ..Sqe::EMPTY };
+    let op = IoringRegisterOp::RegisterSendMsgRing as libc::c_long;
+    // Not rustix's: it takes no number that is no descriptor.
+    // SAFETY: points to one SQE, which is only read during the call, and names no memory.
+    let sent = unsafe {
+        libc::syscall(
+            libc::SYS_io_uring_register,
+            NO_RING,
+            op,
+            &raw const message,
+            1 as libc::c_long,
+        )
+    };
+    if sent == 0 {
+        Ok(())
+    } else {
+        Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL))
     }
 }
 

@@ -22,6 +22,6 @@ pub(crate) use sq::Sq;
 pub(crate) use sq::SqView;
 #[cfg(not(all(test, any(loom, shuttle))))]
 pub(crate) use {
-    enter::Kernel,
+    enter::{Kernel, send_message},
     setup::{Uring, open},
 };

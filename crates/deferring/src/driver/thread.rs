@@ -1,0 +1,220 @@
+//! A thread of the ring's own that turns it: for any executor, and for none.
+//!
+//! It blocks all signals, sleeps nowhere but in the ring, and outlives every op. Nobody joins it
+//! without a bound: whoever drops the last `Ring` waits for as long as the drain may take. It also
+//! takes over when the runtime ends that turned a ring. Not: what a turn is (`turn/`).
+#![allow(unsafe_code)] // The mask of signals.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Weak;
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use super::conclude;
+use crate::config::Builder;
+use crate::error;
+use crate::notify::Calls;
+use crate::ring::Ring;
+use crate::sync::thread::{self, ThreadId};
+use crate::sync::{Arc, mpsc};
+use crate::turn::Shared;
+
+/// What the owner of a ring knows of its thread.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    thread: ThreadId,
+    /// Nothing comes; it is closed when the thread is done with the ring.
+    done: mpsc::Receiver<Infallible>,
+}
+
+impl Keeper {
+    /// Waits until the thread is done with the ring, or for the time. The thread itself does not
+    /// wait: it goes on when the code of the user's returns that dropped the ring.
+    pub(crate) fn wait(&self, time: Duration) {
+        if thread::current().id() != self.thread {
+            let _ = self.done.recv_timeout(time);
+        }
+    }
+}
+
+/// Makes a ring on a thread of its own.
+pub(super) fn start(mut config: Builder) -> io::Result<Ring> {
+    if config.sqpoll_idle.is_none() {
+        config.defer_taskrun = true;
+    }
+    let (tell, told) = mpsc::channel();
+    let (alive, done) = mpsc::channel();
+    let thread = spawn(move || {
+        let shared = match Shared::open(&config) {
+            Ok(shared) => Arc::new(shared),
+            Err(error) => return drop(tell.send(Err(error))),
+        };
+        shared.seat.host.begin(!shared.params().single_issuer);
+        shared.seat.call_by_message(shared.as_fd());
+        if tell.send(Ok(Arc::clone(&shared))).is_ok() {
+            keep(&shared, alive, Spin::new(config.spin));
+        }
+    })?;
+    let shared = told.recv().unwrap_or_else(|_| Err(error::setup("thread", Errno::AGAIN)))?;
+    *shared.keeper() = Some(Keeper { thread, done });
+    Ok(Ring::of(shared))
+}
+
+/// Nobody turns the ring any more: a thread does, as soon as there is something to do.
+#[cfg_attr(not(any(feature = "tokio", feature = "async-io")), allow(dead_code))]
+pub(super) fn take_over(shared: &Arc<Shared>) {
+    if shared.check_process().is_err() || shared.is_over() {
+        return;
+    }
+    let host = &shared.seat.host;
+    host.wait(&Waker::from(Arc::new(Starter(Arc::downgrade(shared)))));
+    if shared.is_owed() {
+        host.call();
+    }
+}
+
+/// Starts a thread for a ring when it is called.
+struct Starter(Weak<Shared>);
+
+impl Wake for Starter {
+    fn wake(self: Arc<Self>) {
+        let Some(shared) = self.0.upgrade() else { return };
+        let (alive, done) = mpsc::channel();
+        let mut keeper = shared.keeper();
+        if shared.is_closing() {
+            return; // Whoever drops the ring turns it.
+        }
+        let spin = Spin::new(Builder::SPIN);
+        let kept = Arc::clone(&shared);
+        match spawn(move || keep(&kept, alive, spin)) {
+            Ok(thread) => *keeper = Some(Keeper { thread, done }),
+            Err(error) => {
+                drop(keeper);
+                // Better an error in every handle than a wait for ever.
+                let errno = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
+                shared.poison(errno, &mut Calls::default());
+            }
+        }
+    }
+}
+
+/// A thread without signals.
+fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<ThreadId> {
+    // A thread inherits the mask of its maker: so there is no moment at which it could be signalled.
+    let mut all = std::mem::MaybeUninit::uninit();
+    let mut before = std::mem::MaybeUninit::uninit();
+    // SAFETY: both are sets that the calls fill.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+    }
+    let spawned = thread::Builder::new().name("deferring".into()).spawn(run);
+    // SAFETY: filled by the call above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
+    match spawned {
+        Ok(thread) => Ok(thread.thread().id()),
+        Err(error) => {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
+            Err(error::setup("start of the ring's thread", errno))
+        }
+    }
+}
+
+/// Turns the ring until it has ended. `alive` goes last.
+fn keep(shared: &Arc<Shared>, alive: mpsc::Sender<Infallible>, spin: Spin) {
+    let keeps = Keeps(shared);
+    run(shared, spin);
+    drop(keeps);
+    drop(alive);
+}
+
+/// If the thread ends before the ring, by a panic of ours, everybody learns of it.
+struct Keeps<'a>(&'a Shared);
+
+impl Drop for Keeps<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.poison(Errno::OWNERDEAD, &mut Calls::default());
+        }
+        self.0.end_by_keeper();
+    }
+}
+
+/// Turns the ring until its last owner has gone and nothing is out.
+pub(crate) fn run(shared: &Shared, mut spin: Spin) {
+    let is_done = || shared.is_closing() && !shared.is_owed();
+    while !is_done() && !shared.is_poisoned() {
+        let Some(seated) = shared.seat.take() else {
+            shared.seat.queue_up(thread::current(), is_done);
+            continue;
+        };
+        let mut sent = Ok(());
+        let mut found = Default::default();
+        let spins = spin.time().is_some_and(|time| {
+            sent = shared.submit_seated();
+            found = shared.collect_seated();
+            let came = sent.is_err() || found.any() || look_out(shared, time);
+            spin.came(came);
+            came
+        });
+        if !spins {
+            sent = shared.sleep_seated(is_done);
+            shared.collect_more(&mut found);
+        }
+        drop(seated);
+        // A panic of the user's wakers ends here: the panic hook has reported it.
+        if conclude(shared, found, sent, &mut Calls::default()).is_err() {
+            // The kernel knows another thread as the owner.
+            shared.poison(Errno::EXIST, &mut Calls::default());
+        }
+    }
+}
+
+/// Looks for work without a system call. Whether some came.
+fn look_out(shared: &Shared, time: Duration) -> bool {
+    let end = Instant::now() + time;
+    shared.seat.spin(|| shared.wants_turn(), || shared.is_called_for(), || Instant::now() < end)
+}
+
+/// How long to look out before falling asleep: as long as that has paid lately.
+#[derive(Debug)]
+pub(crate) struct Spin {
+    most: Duration,
+    now: Duration,
+    sleeps: u32,
+}
+
+impl Spin {
+    /// A shorter one is none.
+    const LEAST: Duration = Duration::from_micros(1);
+
+    /// After so many sleeps it is tried again.
+    const SLEEPS: u32 = 64;
+
+    pub(crate) fn new(most: Duration) -> Self {
+        // On one core, whoever is waited for could not run meanwhile.
+        let alone = thread::available_parallelism().map_or(1, usize::from) == 1;
+        let most = if alone { Duration::ZERO } else { most };
+        Self { most, now: most, sleeps: 0 }
+    }
+
+    fn time(&mut self) -> Option<Duration> {
+        if self.now < Self::LEAST {
+            self.sleeps += 1;
+            if self.sleeps < Self::SLEEPS || self.most < Self::LEAST {
+                return None;
+            }
+            self.sleeps = 0;
+            self.now = self.most / 4;
+        }
+        Some(self.now.max(Self::LEAST))
+    }
+
+    fn came(&mut self, came: bool) {
+        self.now = if came { (self.now * 2).min(self.most) } else { self.now / 2 };
+    }
+}
