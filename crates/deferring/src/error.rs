@@ -112,6 +112,23 @@ pub(crate) fn unsupported(cause: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, error)
 }
 
+/// A registration that failed.
+pub(crate) fn register(errno: Errno) -> io::Error {
+    if errno != Errno::EXIST {
+        return errno.into();
+    }
+    let error = RingError {
+        step: "io_uring_register",
+        cause: io::Error::from(errno).to_string(),
+        errno: Some(errno),
+        advice: Some(
+            "only the thread that owns this ring may register: a ring for a loop of your own is made \
+             by `build`, without single_issuer",
+        ),
+    };
+    io::Error::new(io::Error::from(errno).kind(), error)
+}
+
 /// A driver turns the ring.
 pub(crate) fn driven() -> io::Error {
     let error = RingError {

@@ -155,6 +155,8 @@ pub(crate) mod plain {
         AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
     };
 
+    pub(crate) use std::sync::MutexGuard;
+
     /// As the other one: it outlives a panic of its holder.
     #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
@@ -164,7 +166,7 @@ pub(crate) mod plain {
             Self(std::sync::Mutex::new(value))
         }
 
-        pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, T> {
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
         }
     }
@@ -172,6 +174,7 @@ pub(crate) mod plain {
 
 /// Std's always: not for what a checker looks at.
 pub(crate) use std::sync::mpsc;
+pub(crate) use std::thread::{available_parallelism, panicking};
 
 /// Std's always, since wakers are made of it.
 pub(crate) use std::sync::Arc;

@@ -42,7 +42,7 @@ struct Turner {
     shared: Arc<Shared>,
     call: Waker,
     bell: Arc<Bell>,
-    /// `None` when the ring has ended.
+    /// `None` while it runs, and when the ring has ended.
     watched: Mutex<Option<Watched>>,
     state: AtomicUsize,
 }
@@ -90,8 +90,8 @@ impl Wake for Turner {
 
 impl Turner {
     fn run(&self, waker: &Waker) {
-        let mut watched = self.watched.lock();
-        let Some(fds) = &*watched else { return };
+        // One thread at a time is here, and the user's wakers run without a lock.
+        let Some(fds) = self.watched.lock().take() else { return };
         let mut cx = Context::from_waker(waker);
         let turned = poll_turns(&self.shared, &self.call, || {
             let called = fds.bell.poll_readable(&mut cx);
@@ -107,10 +107,10 @@ impl Turner {
                 _ => Poll::Ready(Ok(())),
             }
         });
-        if turned.is_ready() {
-            let ended = watched.take();
-            drop(watched);
-            drop(ended);
+        if turned.is_pending() {
+            *self.watched.lock() = Some(fds);
+        } else {
+            drop(fds);
             // If it was the reactor that ended.
             take_over(&self.shared);
         }

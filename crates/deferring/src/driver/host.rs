@@ -34,7 +34,7 @@ pub(crate) struct Host {
 
 impl Host {
     /// From now on somebody turns the ring; `in_place` if any thread may.
-    pub(super) fn begin(&self, in_place: bool) {
+    pub(crate) fn begin(&self, in_place: bool) {
         self.drives.store(true, Ordering::Relaxed);
         self.in_place.store(in_place, Ordering::Relaxed);
     }
@@ -99,7 +99,7 @@ const TURNS_PER_POLL: usize = 4;
 ///
 /// # Errors
 /// Of the reactor: it does not watch the ring any more.
-pub(super) fn poll_turns(
+pub(crate) fn poll_turns(
     shared: &Shared,
     call: &Waker,
     mut readable: impl FnMut() -> Poll<io::Result<()>>,

@@ -36,6 +36,13 @@ use crate::ring::Ring;
 use crate::sync::thread as threads;
 use crate::turn::{Found, Refused, Shared};
 
+/// What model checkers run.
+#[cfg(all(test, any(loom, shuttle)))]
+pub(crate) mod models {
+    pub(crate) use super::host::poll_turns;
+    pub(crate) use super::thread::{Spin, run};
+}
+
 impl Builder {
     /// Makes a ring that a thread of its own turns: for any executor, and for none.
     ///

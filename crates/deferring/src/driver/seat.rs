@@ -109,7 +109,8 @@ impl Seat {
 
     /// Calls whoever may submit what the caller may not, if it sleeps in the ring.
     pub(crate) fn call_submitter(&self) {
-        if self.is_awaited() {
+        let sleeper = self.is_asleep() && !self.called.swap(true, Ordering::SeqCst);
+        if sleeper || self.waiting.load(Ordering::SeqCst) > 0 {
             self.bell.ring();
         }
         self.host.call();

@@ -20,7 +20,7 @@ use crate::error;
 use crate::notify::Calls;
 use crate::ring::Ring;
 use crate::sync::thread::{self, ThreadId};
-use crate::sync::{Arc, mpsc};
+use crate::sync::{Arc, available_parallelism, mpsc, panicking};
 use crate::turn::Shared;
 
 /// What the owner of a ring knows of its thread.
@@ -32,6 +32,10 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
+    pub(crate) const fn of(thread: ThreadId, done: mpsc::Receiver<Infallible>) -> Self {
+        Self { thread, done }
+    }
+
     /// Waits until the thread is done with the ring, or for the time. The thread itself does not
     /// wait: it goes on when the code of the user's returns that dropped the ring.
     pub(crate) fn wait(&self, time: Duration) {
@@ -60,7 +64,7 @@ pub(super) fn start(mut config: Builder) -> io::Result<Ring> {
         }
     })?;
     let shared = told.recv().unwrap_or_else(|_| Err(error::setup("thread", Errno::AGAIN)))?;
-    *shared.keeper() = Some(Keeper { thread, done });
+    *shared.keeper() = Some(Keeper::of(thread, done));
     Ok(Ring::of(shared))
 }
 
@@ -72,7 +76,7 @@ pub(super) fn take_over(shared: &Arc<Shared>) {
     }
     let host = &shared.seat.host;
     host.wait(&Waker::from(Arc::new(Starter(Arc::downgrade(shared)))));
-    if shared.is_owed() {
+    if !shared.is_idle() {
         host.call();
     }
 }
@@ -91,7 +95,7 @@ impl Wake for Starter {
         let spin = Spin::new(Builder::SPIN);
         let kept = Arc::clone(&shared);
         match spawn(move || keep(&kept, alive, spin)) {
-            Ok(thread) => *keeper = Some(Keeper { thread, done }),
+            Ok(thread) => *keeper = Some(Keeper::of(thread, done)),
             Err(error) => {
                 drop(keeper);
                 // Better an error in every handle than a wait for ever.
@@ -102,7 +106,14 @@ impl Wake for Starter {
     }
 }
 
+/// Stories have their own.
+#[cfg(all(test, any(loom, shuttle)))]
+fn spawn(_: impl FnOnce() + Send + 'static) -> io::Result<ThreadId> {
+    Err(error::setup("start of the ring's thread", Errno::AGAIN))
+}
+
 /// A thread without signals.
+#[cfg(not(all(test, any(loom, shuttle))))]
 fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<ThreadId> {
     // A thread inherits the mask of its maker: so there is no moment at which it could be signalled.
     let mut all = std::mem::MaybeUninit::uninit();
@@ -137,7 +148,7 @@ struct Keeps<'a>(&'a Shared);
 
 impl Drop for Keeps<'_> {
     fn drop(&mut self) {
-        if thread::panicking() {
+        if panicking() {
             self.0.poison(Errno::OWNERDEAD, &mut Calls::default());
         }
         self.0.end_by_keeper();
@@ -197,7 +208,7 @@ impl Spin {
 
     pub(crate) fn new(most: Duration) -> Self {
         // On one core, whoever is waited for could not run meanwhile.
-        let alone = thread::available_parallelism().map_or(1, usize::from) == 1;
+        let alone = available_parallelism().map_or(1, usize::from) == 1;
         let most = if alone { Duration::ZERO } else { most };
         Self { most, now: most, sleeps: 0 }
     }

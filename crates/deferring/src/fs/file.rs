@@ -40,7 +40,7 @@ impl File {
     /// # Errors
     /// Those of `openat2(2)`, with the path.
     pub async fn open(ring: &Ring, path: impl AsRef<Path>) -> io::Result<Self> {
-        OpenOptions::new().read(true).open(ring, path).await
+        ring.fs().open(path).await
     }
 
     /// Opens a file for writing, empty: made if it is not there, cut if it is.
@@ -48,7 +48,7 @@ impl File {
     /// # Errors
     /// Those of `openat2(2)`, with the path.
     pub async fn create(ring: &Ring, path: impl AsRef<Path>) -> io::Result<Self> {
-        OpenOptions::new().write(true).create(true).truncate(true).open(ring, path).await
+        ring.fs().create(path).await
     }
 
     /// A file from a descriptor; the path is for error messages.

@@ -2,9 +2,13 @@
 //!
 //! Ordinary async functions over the ops in [`op`](crate::op): a short write is finished, and an
 //! error says which step failed on which path ([`PathError`], which also has the errno; `io::Error::raw_os_error` does not see through it).
-//! Nothing is queued before the first poll. [`File`] is in
-//! `file.rs`, how to open one in `options.rs`. Not: states, unsafe code, anything that ops cannot.
+//! Nothing is queued before the first poll.
+//!
+//! The functions here use the ring of the process, [`ring`](crate::ring()), on any executor;
+//! [`Ring::fs`](crate::Ring::fs) has the same for a ring of yours. [`File`] is in `file.rs`, how to open
+//! one in `options.rs`, the functions in `calls.rs`. Not: states, unsafe code, anything that ops cannot.
 
+mod calls;
 mod file;
 mod metadata;
 mod options;
@@ -13,180 +17,128 @@ use std::future::IntoFuture;
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, RenameFlags, StatxFlags};
-
+pub use calls::Fs;
 pub use file::File;
 pub use metadata::Metadata;
 pub use options::OpenOptions;
 
-use crate::{BufResult, CWD, IoBuf, IoBufMut, PathError, Ring};
+use crate::{BufResult, IoBuf, IoBufMut, PathError};
+
+/// Opens a file for reading.
+///
+/// # Errors
+/// Those of `openat2(2)`, with the path; those of [`ring`](crate::ring()).
+pub async fn open(path: impl AsRef<Path>) -> io::Result<File> {
+    crate::ring()?.fs().open(path).await
+}
+
+/// Opens a file for writing, empty: made if it is not there, cut if it is.
+///
+/// # Errors
+/// Those of `openat2(2)`, with the path; those of [`ring`](crate::ring()).
+pub async fn create(path: impl AsRef<Path>) -> io::Result<File> {
+    crate::ring()?.fs().create(path).await
+}
 
 /// What a path leads to, following symbolic links.
 ///
 /// # Errors
-/// Those of `statx(2)`, with the path.
-pub async fn metadata(ring: &Ring, path: impl AsRef<Path>) -> io::Result<Metadata> {
-    stat(ring, path.as_ref(), AtFlags::empty()).await
+/// Those of `statx(2)`, with the path; those of [`ring`](crate::ring()).
+pub async fn metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
+    crate::ring()?.fs().metadata(path).await
 }
 
 /// What a path names, symbolic links not followed.
 ///
 /// # Errors
-/// Those of `statx(2)`, with the path.
-pub async fn symlink_metadata(ring: &Ring, path: impl AsRef<Path>) -> io::Result<Metadata> {
-    stat(ring, path.as_ref(), AtFlags::SYMLINK_NOFOLLOW).await
-}
-
-async fn stat(ring: &Ring, path: &Path, flags: AtFlags) -> io::Result<Metadata> {
-    let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
-    let stat = on(path, "statx", || ring.statx(CWD, path, flags, mask)).await?;
-    Ok(Metadata::new(stat))
+/// Those of `statx(2)`, with the path; those of [`ring`](crate::ring()).
+pub async fn symlink_metadata(path: impl AsRef<Path>) -> io::Result<Metadata> {
+    crate::ring()?.fs().symlink_metadata(path).await
 }
 
 /// Gives a file another name. A symbolic link is linked itself.
 ///
 /// # Errors
-/// Those of `linkat(2)`, with both paths; `AlreadyExists` if the name is taken.
-pub async fn hard_link(
-    ring: &Ring,
-    original: impl AsRef<Path>,
-    link: impl AsRef<Path>,
-) -> io::Result<()> {
-    let (original, link) = (original.as_ref(), link.as_ref());
-    let call = || ring.linkat(CWD, original, CWD, link, AtFlags::empty());
-    on_two([original, link], "linkat", call).await
+/// Those of `linkat(2)`, with both paths; `AlreadyExists` if the name is taken; those of
+/// [`ring`](crate::ring()).
+pub async fn hard_link(original: impl AsRef<Path>, link: impl AsRef<Path>) -> io::Result<()> {
+    crate::ring()?.fs().hard_link(original, link).await
 }
 
-/// As [`hard_link`], in place of what has that name: it is unlinked first.
-///
-/// For a moment nothing has the name. If somebody else takes it in that moment, it is unlinked
-/// again, a few times.
+/// As [`hard_link`], in place of what has that name; see [`Fs::hard_link_force`].
 ///
 /// # Errors
-/// Those of `unlinkat(2)` and `linkat(2)`, with the paths.
-pub async fn hard_link_force(
-    ring: &Ring,
-    original: impl AsRef<Path>,
-    link: impl AsRef<Path>,
-) -> io::Result<()> {
-    const TRIES: usize = 16;
-    let (original, link) = (original.as_ref(), link.as_ref());
-    // Nothing is unlinked for the sake of a link that cannot be made.
-    symlink_metadata(ring, original).await?;
-    let mut result = hard_link(ring, original, link).await;
-    for _ in 0..TRIES {
-        match &result {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Ok(()) | Err(_) => break,
-        }
-        match remove_file(ring, link).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        result = hard_link(ring, original, link).await;
-    }
-    result
+/// Those of `unlinkat(2)` and `linkat(2)`, with the paths; those of [`ring`](crate::ring()).
+pub async fn hard_link_force(original: impl AsRef<Path>, link: impl AsRef<Path>) -> io::Result<()> {
+    crate::ring()?.fs().hard_link_force(original, link).await
 }
 
 /// Removes a file's name.
 ///
 /// # Errors
-/// Those of `unlinkat(2)`, with the path.
-pub async fn remove_file(ring: &Ring, path: impl AsRef<Path>) -> io::Result<()> {
-    let path = path.as_ref();
-    on(path, "unlinkat", || ring.unlinkat(CWD, path, AtFlags::empty())).await
+/// Those of `unlinkat(2)`, with the path; those of [`ring`](crate::ring()).
+pub async fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
+    crate::ring()?.fs().remove_file(path).await
 }
 
 /// Removes an empty directory.
 ///
 /// # Errors
-/// Those of `unlinkat(2)`, with the path.
-pub async fn remove_dir(ring: &Ring, path: impl AsRef<Path>) -> io::Result<()> {
-    let path = path.as_ref();
-    on(path, "unlinkat", || ring.unlinkat(CWD, path, AtFlags::REMOVEDIR)).await
+/// Those of `unlinkat(2)`, with the path; those of [`ring`](crate::ring()).
+pub async fn remove_dir(path: impl AsRef<Path>) -> io::Result<()> {
+    crate::ring()?.fs().remove_dir(path).await
 }
 
 /// Gives a file another name in place of its own, and replaces what has that name.
 ///
 /// # Errors
-/// Those of `renameat2(2)`, with both paths.
-pub async fn rename(ring: &Ring, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
-    let (from, to) = (from.as_ref(), to.as_ref());
-    let call = || ring.renameat2(CWD, from, CWD, to, RenameFlags::empty());
-    on_two([from, to], "renameat2", call).await
+/// Those of `renameat2(2)`, with both paths; those of [`ring`](crate::ring()).
+pub async fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+    crate::ring()?.fs().rename(from, to).await
 }
 
 /// Makes a directory that everybody may use, less the umask.
 ///
 /// # Errors
-/// Those of `mkdirat(2)`, with the path.
-pub async fn create_dir(ring: &Ring, path: impl AsRef<Path>) -> io::Result<()> {
-    let path = path.as_ref();
-    on(path, "mkdirat", || ring.mkdirat(CWD, path, Mode::from_raw_mode(0o777))).await
+/// Those of `mkdirat(2)`, with the path; those of [`ring`](crate::ring()).
+pub async fn create_dir(path: impl AsRef<Path>) -> io::Result<()> {
+    crate::ring()?.fs().create_dir(path).await
 }
 
 /// Makes a symbolic link that says `original`.
 ///
 /// # Errors
-/// Those of `symlinkat(2)`, with what it says and its path.
-pub async fn symlink(
-    ring: &Ring,
-    original: impl AsRef<Path>,
-    link: impl AsRef<Path>,
-) -> io::Result<()> {
-    let (original, link) = (original.as_ref(), link.as_ref());
-    on_two([original, link], "symlinkat", || ring.symlinkat(original, CWD, link)).await
+/// Those of `symlinkat(2)`, with what it says and its path; those of [`ring`](crate::ring()).
+pub async fn symlink(original: impl AsRef<Path>, link: impl AsRef<Path>) -> io::Result<()> {
+    crate::ring()?.fs().symlink(original, link).await
 }
 
 /// A whole file.
 ///
 /// ```
-/// use deferring::{Ring, block_on, fs};
+/// # fn any_executor<F: Future>(future: F) -> F::Output { futures_executor::block_on(future) }
+/// use deferring::fs;
 ///
-/// let ring = Ring::builder().build()?;
-/// let dir = tempfile::tempdir()?;
-/// let path = dir.path().join("greeting");
-/// block_on(&ring, async {
-///     fs::write(&ring, &path, "hello").await.into_inner()?;
-///     assert_eq!(fs::read(&ring, &path).await?, b"hello");
-///     Ok::<_, std::io::Error>(())
-/// })?;
+/// let bytes = any_executor(fs::read("Cargo.toml"))?;
+/// assert!(bytes.starts_with(b"[package]"));
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
 /// # Errors
-/// Those of `openat2(2)`, `statx(2)` and `read(2)`, with the path; `OutOfMemory` if it does not fit.
-pub async fn read(ring: &Ring, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
-    /// For files that do not tell their length, such as those in `/proc`.
-    const GROWTH_MIN: usize = 8192;
-    let path = path.as_ref();
-    let file = File::open(ring, path).await?;
-    let len = usize::try_from(file.metadata().await?.len()).unwrap_or(usize::MAX);
-    let mut buf = Vec::new();
-    loop {
-        // One byte more than expected tells the end without growing.
-        let room = len.saturating_sub(buf.len()).saturating_add(1);
-        let room = if buf.is_empty() && len > 0 { room } else { room.max(GROWTH_MIN) };
-        if buf.len() == buf.capacity() {
-            buf.try_reserve(room)
-                .map_err(|error| PathError::wrap("allocate for", path, error.into()))?;
-        }
-        let end = buf.len();
-        let (n, part) = file.read_next(buf.slice(end..)).await.into_inner()?;
-        buf = part.into_inner();
-        if n == 0 {
-            return Ok(buf);
-        }
-    }
+/// Those of `openat2(2)`, `statx(2)` and `read(2)`, with the path; `OutOfMemory` if it does not fit;
+/// those of [`ring`](crate::ring()).
+pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    crate::ring()?.fs().read(path).await
 }
 
 /// Makes a file of these bytes, in place of what it held.
 ///
 /// # Errors
-/// Those of `openat2(2)` and `write(2)`, with the path. The buffer comes back in every case.
-pub async fn write<B: IoBuf>(ring: &Ring, path: impl AsRef<Path>, buf: B) -> BufResult<(), B> {
-    match File::create(ring, path).await {
-        Ok(file) => file.write_all_at(buf, 0).await,
+/// Those of `openat2(2)` and `write(2)`, with the path; those of [`ring`](crate::ring()). The buffer
+/// comes back in every case.
+pub async fn write<B: IoBuf>(path: impl AsRef<Path>, buf: B) -> BufResult<(), B> {
+    match crate::ring() {
+        Ok(ring) => ring.fs().write(path, buf).await,
         Err(error) => BufResult(Err(error), buf),
     }
 }

@@ -11,16 +11,20 @@ mod of_loom;
 mod of_shuttle;
 
 use std::cell::Cell;
+use std::future::{Future, IntoFuture};
 use std::io;
-#[cfg(loom)]
-use std::task::Wake;
+use std::pin::pin;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use crate::Ring;
 use crate::backend::toy;
+use crate::driver::Keeper;
+use crate::driver::models::{Spin, poll_turns, run};
 use crate::fd::{Fd, Lease};
 use crate::op::{Class, Op, Opcode, Place, Sqe};
-#[cfg(loom)]
-use crate::sync::{Arc, thread::Thread};
+use crate::sync::thread::{self, Thread};
+use crate::sync::{Arc, mpsc};
 
 thread_local! {
     static NAMES: Cell<u64> = const { Cell::new(0) };
@@ -123,11 +127,42 @@ unsafe impl Op for Ask {
     }
 }
 
+/// Awaits on this thread, which parks, and turns no ring.
+fn park_on<F: IntoFuture>(future: F) -> F::Output {
+    let mut future = pin!(future.into_future());
+    let waker = Waker::from(Arc::new(Unparks(thread::current())));
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+/// What a thread of the ring's own does; to be run on one. Nobody waits for it in the story.
+fn keeper(ring: &Ring) -> impl FnOnce() + Send + 'static {
+    let shared = Arc::clone(ring.shared());
+    shared.seat.host.begin(false);
+    let (_, done) = mpsc::channel();
+    *shared.keeper() = Some(Keeper::of(thread::current().id(), done));
+    move || run(&shared, Spin::new(Duration::ZERO))
+}
+
+/// A runtime with one task, which turns the ring; to be run on a thread.
+fn host(ring: &Ring) -> impl FnOnce() + Send + 'static {
+    let shared = Arc::clone(ring.shared());
+    shared.seat.host.begin(true);
+    move || {
+        let waker = Waker::from(Arc::new(Unparks(thread::current())));
+        while poll_turns(&shared, &waker, || Poll::Pending).is_pending() {
+            thread::park();
+        }
+    }
+}
+
 /// A waker for a thread that parks.
-#[cfg(loom)]
 struct Unparks(Thread);
 
-#[cfg(loom)]
 impl Wake for Unparks {
     fn wake(self: Arc<Self>) {
         self.0.unpark();

@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use super::{Ask, Unparks, alive, begin, ring};
+use super::{Ask, Unparks, alive, begin, host, keeper, park_on, ring};
 use crate::backend::toy;
 use crate::block_on;
 use crate::fd::Fd;
@@ -285,6 +285,48 @@ fn loom_a_deadline_that_is_set_beside_a_wait_by_hand_comes() {
         let handle = other.join().unwrap();
         let error = handle.try_take().expect("given up").unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    });
+}
+
+// Drivers.
+
+#[test]
+fn loom_a_thread_of_the_rings_own_hears_of_what_is_queued_and_of_the_end() {
+    tell(3, || {
+        let ring = ring(4);
+        let keeper = spawn(keeper(&ring));
+        park_on(ring.queue(Ask::now())).unwrap();
+        drop(ring);
+        keeper.join().unwrap();
+        assert_eq!(alive(), 0);
+    });
+}
+
+#[test]
+fn loom_a_thread_of_the_rings_own_ends_what_is_out_with_the_ring() {
+    tell(3, || {
+        let ring = ring(4);
+        let keeper = spawn(keeper(&ring));
+        let handle = ring.queue(Ask::never());
+        drop(ring);
+        keeper.join().unwrap();
+        assert!(park_on(handle).is_err());
+        assert_eq!(alive(), 0);
+    });
+}
+
+#[test]
+fn loom_a_task_that_turns_the_ring_hears_of_what_is_queued_and_of_the_end() {
+    tell(3, || {
+        let ring = ring(4);
+        let host = spawn(host(&ring));
+        park_on(async {
+            ring.queue(Ask::now()).await.unwrap();
+            ring.queue(Ask::now()).await.unwrap(); // May go without the task: this one is alone.
+        });
+        drop(ring);
+        host.join().unwrap();
+        assert_eq!(alive(), 0);
     });
 }
 

@@ -10,7 +10,7 @@ use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner};
 
-use super::{Ask, alive, begin, ring};
+use super::{Ask, alive, begin, host, keeper, park_on, ring};
 use crate::backend::toy;
 use crate::op::{Class, Direction, Kind, Place};
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, thread};
@@ -246,6 +246,40 @@ fn shuttle_who_waits_by_hand_hears_of_all_that_others_did() {
         }
         other.join().unwrap();
         drop(handle);
+    });
+}
+
+/// Whoever turns the ring, everybody gets what they wait for, and the end comes.
+#[test]
+fn shuttle_a_driver_serves_all_and_ends_with_the_ring() {
+    tell(ITERATIONS, || {
+        let ring = ring(2);
+        let driver = match one_of(2) {
+            0 => thread::spawn(keeper(&ring)),
+            _ => thread::spawn(host(&ring)),
+        };
+        let users = [(); 3].map(|()| {
+            let ring = ring.clone();
+            thread::spawn(move || {
+                for _ in 0..3 {
+                    match one_of(4) {
+                        0 => drop(ring.queue(Ask::never().at(somewhere()))),
+                        1 => ring.queue(Ask::now().at(somewhere())).detach(),
+                        2 => {
+                            let never = ring.queue(Ask::never().at(somewhere()));
+                            park_on(never.cancel());
+                            assert!(park_on(never).is_err());
+                        }
+                        _ => assert_eq!(park_on(ring.queue(Ask::now())).unwrap(), 0),
+                    }
+                }
+            })
+        });
+        for each in users {
+            each.join().unwrap();
+        }
+        drop(ring);
+        driver.join().unwrap();
     });
 }
 

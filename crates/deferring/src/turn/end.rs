@@ -209,6 +209,8 @@ impl Shared {
     /// Nothing is queued any more, all that is out is cancelled, and given up at the deadline.
     fn begin_end(&self, deadline: Option<Instant>, calls: &mut Calls) {
         self.refuse(Refusal::Closed);
+        // First, so that time does not run before the cancels can go.
+        self.change(calls, Inflight::cancel_all);
         if let Some(deadline) = deadline {
             let deadline = monotonic(deadline);
             let mut core = self.lock();
@@ -217,7 +219,6 @@ impl Shared {
             drop(core);
             self.ending.store(true, Ordering::Relaxed);
         }
-        self.change(calls, Inflight::cancel_all);
     }
 
     /// What became of the ops of a shutdown, if nothing is out any more. Else `waker` is kept.

@@ -181,19 +181,24 @@ impl Shared {
 
     pub(crate) fn register_eventfd(&self, eventfd: BorrowedFd<'_>) -> io::Result<()> {
         self.check_process()?;
-        Ok(self.kernel.register_eventfd(eventfd)?)
+        self.kernel.register_eventfd(eventfd).map_err(error::register)
     }
 
     pub(crate) fn unregister_eventfd(&self) -> io::Result<()> {
         self.check_process()?;
-        Ok(self.kernel.unregister_eventfd()?)
+        self.kernel.unregister_eventfd().map_err(error::register)
     }
 
     // What drivers ask.
 
     /// Whether a turn would find something to do, as far as can be seen without a system call.
     pub(crate) fn wants_turn(&self) -> bool {
-        !self.is_poisoned() && (self.has_completions() || self.lock().has_something_to_send())
+        if self.is_poisoned() {
+            return false;
+        }
+        let core = self.lock();
+        let unsent = !self.params().sqpoll && core.sq.unconsumed() > 0;
+        unsent || core.has_something_to_send() || self.has_completions()
     }
 
     /// Whether there is something to reap, or the kernel keeps something back for want of room.
@@ -205,6 +210,11 @@ impl Shared {
     /// submits.
     pub(crate) fn is_called_for(&self) -> bool {
         self.kernel.cq_ready() || self.kernel.wants_enter()
+    }
+
+    /// Whether nothing is queued, nor in the kernel.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.lock().inflight.is_idle()
     }
 
     pub(crate) fn is_owed(&self) -> bool {
@@ -220,7 +230,7 @@ impl Shared {
     }
 
     /// The thread that keeps the ring. While this is held, nobody closes the ring.
-    pub(crate) fn keeper(&self) -> std::sync::MutexGuard<'_, Option<Keeper>> {
+    pub(crate) fn keeper(&self) -> plain::MutexGuard<'_, Option<Keeper>> {
         self.keeper.lock()
     }
 
@@ -256,9 +266,14 @@ impl Shared {
             return;
         }
         let until = alarm::monotonic(until);
-        self.lock().inflight.set_deadline(token, until);
-        // Who sleeps may have to wake up earlier than it thought.
-        self.seat.call_submitter();
+        let mut core = self.lock();
+        core.inflight.set_deadline(token, until);
+        let earlier = core.has_own_to_send();
+        drop(core);
+        if earlier {
+            // Who sleeps has to wake up earlier than it thought.
+            self.seat.call_submitter();
+        }
     }
 }
 

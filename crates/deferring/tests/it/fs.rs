@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use deferring::fs::{self, File, OpenOptions};
+use deferring::fs::{File, OpenOptions};
 use deferring::{BufResult, Fd, IoBuf, PathError, ResolveFlags, Ring, block_on};
 use tempfile::{TempDir, tempdir};
 
@@ -73,9 +73,9 @@ fn whole_files_are_read_and_written() {
         let bytes: Vec<u8> = (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect();
         let path = place.path("whole");
         let back = place.run(async {
-            let written = fs::write(&place.ring, &path, bytes.clone()).await.unwrap().1;
+            let written = place.ring.fs().write(&path, bytes.clone()).await.unwrap().1;
             assert_eq!(written, bytes, "the buffer comes back");
-            fs::read(&place.ring, &path).await.unwrap()
+            place.ring.fs().read(&path).await.unwrap()
         });
         assert_eq!(back, bytes);
     }
@@ -84,7 +84,7 @@ fn whole_files_are_read_and_written() {
 #[test]
 fn a_file_that_does_not_tell_its_length_is_read_to_its_end() {
     let place = Place::new();
-    let read = place.run(fs::read(&place.ring, "/proc/self/mounts")).unwrap();
+    let read = place.run(place.ring.fs().read("/proc/self/mounts")).unwrap();
     assert_eq!(read, std::fs::read("/proc/self/mounts").unwrap());
 }
 
@@ -97,16 +97,16 @@ fn c40_metadata_says_what_std_says() {
     std::os::unix::fs::symlink("file", &link).unwrap();
     place.run(async {
         let theirs = std::fs::metadata(&link).unwrap();
-        let ours = fs::metadata(&place.ring, &link).await.unwrap();
+        let ours = place.ring.fs().metadata(&link).await.unwrap();
         assert!(ours.is_file());
         assert_eq!((ours.len(), ours.mode()), (5, 0o640));
         assert_eq!((ours.ino(), ours.nlink()), (theirs.ino(), 1));
         assert_eq!((ours.uid(), ours.gid()), (theirs.uid(), theirs.gid()));
         assert_eq!(ours.modified().unwrap(), theirs.modified().unwrap());
         assert_eq!(ours.accessed().unwrap(), theirs.accessed().unwrap());
-        let ours = fs::symlink_metadata(&place.ring, &link).await.unwrap();
+        let ours = place.ring.fs().symlink_metadata(&link).await.unwrap();
         assert!(ours.is_symlink());
-        assert!(fs::metadata(&place.ring, place.dir.path()).await.unwrap().is_dir());
+        assert!(place.ring.fs().metadata(place.dir.path()).await.unwrap().is_dir());
     });
 }
 
@@ -116,17 +116,17 @@ fn names_are_made_changed_and_removed() {
     let ring = &place.ring;
     let path = |name| place.path(name);
     place.run(async {
-        fs::create_dir(ring, path("dir")).await.unwrap();
-        fs::write(ring, path("dir/a"), "a").await.unwrap();
-        fs::rename(ring, path("dir/a"), path("dir/b")).await.unwrap();
-        fs::symlink(ring, "b", path("dir/link")).await.unwrap();
-        assert_eq!(fs::read(ring, path("dir/link")).await.unwrap(), b"a");
-        fs::hard_link(ring, path("dir/b"), path("dir/c")).await.unwrap();
-        assert_eq!(fs::metadata(ring, path("dir/c")).await.unwrap().nlink(), 2);
+        ring.fs().create_dir(path("dir")).await.unwrap();
+        ring.fs().write(path("dir/a"), "a").await.unwrap();
+        ring.fs().rename(path("dir/a"), path("dir/b")).await.unwrap();
+        ring.fs().symlink("b", path("dir/link")).await.unwrap();
+        assert_eq!(ring.fs().read(path("dir/link")).await.unwrap(), b"a");
+        ring.fs().hard_link(path("dir/b"), path("dir/c")).await.unwrap();
+        assert_eq!(ring.fs().metadata(path("dir/c")).await.unwrap().nlink(), 2);
         for name in ["dir/b", "dir/c", "dir/link"] {
-            fs::remove_file(ring, path(name)).await.unwrap();
+            ring.fs().remove_file(path(name)).await.unwrap();
         }
-        fs::remove_dir(ring, path("dir")).await.unwrap();
+        ring.fs().remove_dir(path("dir")).await.unwrap();
     });
     assert_eq!(std::fs::read_dir(place.dir.path()).unwrap().count(), 0);
 }
@@ -138,9 +138,9 @@ fn c37_a_forced_link_unlinks_first() {
     std::fs::write(&original, "new").unwrap();
     std::fs::write(&link, "old").unwrap();
     place.run(async {
-        let error = fs::hard_link(&place.ring, &original, &link).await.unwrap_err();
+        let error = place.ring.fs().hard_link(&original, &link).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AlreadyExists);
-        fs::hard_link_force(&place.ring, &original, &link).await.unwrap();
+        place.ring.fs().hard_link_force(&original, &link).await.unwrap();
     });
     assert_eq!(std::fs::read(&link).unwrap(), b"new");
     assert_eq!(std::fs::metadata(&link).unwrap().nlink(), 2);
@@ -151,7 +151,7 @@ fn c37_a_forced_link_to_nothing_unlinks_nothing() {
     let place = Place::new();
     let link = place.path("link");
     std::fs::write(&link, "old").unwrap();
-    let forced = fs::hard_link_force(&place.ring, place.path("missing"), &link);
+    let forced = place.ring.fs().hard_link_force(place.path("missing"), &link);
     assert_eq!(place.run(forced).unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(std::fs::read(&link).unwrap(), b"old");
 }
@@ -218,8 +218,8 @@ fn an_error_carries_the_path_the_step_and_the_errno() {
 fn an_error_of_a_call_with_two_paths_names_both() {
     let place = Place::new();
     let (from, to) = (place.path("missing"), place.path("new"));
-    let link = place.run(fs::hard_link(&place.ring, &from, &to)).unwrap_err();
-    let rename = place.run(fs::rename(&place.ring, &from, &to)).unwrap_err();
+    let link = place.run(place.ring.fs().hard_link(&from, &to)).unwrap_err();
+    let rename = place.run(place.ring.fs().rename(&from, &to)).unwrap_err();
     for (error, step) in [(link, "linkat"), (rename, "renameat2")] {
         let inner = error.get_ref().unwrap().downcast_ref::<PathError>().unwrap();
         assert_eq!((inner.path(), inner.to()), (from.as_path(), Some(to.as_path())));
