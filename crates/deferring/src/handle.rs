@@ -32,6 +32,8 @@ pub struct Handle<T: Op> {
     /// The result has been taken, or given up.
     over: AtomicBool,
     polled: bool,
+    /// The last poll was put off so that other tasks have their turn.
+    held_back: bool,
 }
 
 enum Claim<T> {
@@ -49,7 +51,7 @@ impl<T: Op> Handle<T> {
             Ok(token) => Claim::Slot(token),
             Err(refused) => Claim::Refused(Mutex::new(Some(Box::new(refused)))),
         };
-        Self { shared, claim, over: AtomicBool::new(false), polled: false }
+        Self { shared, claim, over: AtomicBool::new(false), polled: false, held_back: false }
     }
 
     /// The output, if it is here and has not been taken. It is here after a
@@ -184,7 +186,7 @@ impl<T: Op> Future for Handle<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T::Output> {
         let this = self.get_mut();
         assert!(!this.over.load(Ordering::Relaxed), "the result of this handle has been taken");
-        let proceeds = ready!(driver::proceed(cx));
+        let proceeds = ready!(driver::proceed(cx, &mut this.held_back));
         let output = match &mut this.claim {
             Claim::Slot(token) => {
                 let first = !std::mem::replace(&mut this.polled, true);

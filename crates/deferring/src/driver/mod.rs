@@ -167,17 +167,18 @@ fn conclude(
 /// How long to wait when the kernel has no memory for a request, rather than to spin.
 const SHORT_OF_MEMORY: Duration = Duration::from_millis(1);
 
-/// Whether the task may go on, or others should have their turn first, as tokio sees it.
+/// Whether the task may go on, or others should have their turn first, as tokio sees it. `held_back` is
+/// whether it was told so the last time.
 #[cfg(feature = "tokio")]
-pub(crate) fn proceed(cx: &mut Context<'_>) -> Poll<Proceeds> {
-    tokio::proceed(cx)
+pub(crate) fn proceed(cx: &mut Context<'_>, held_back: &mut bool) -> Poll<Proceeds> {
+    tokio::proceed(cx, held_back)
 }
 
 #[cfg(feature = "tokio")]
 pub(crate) use tokio::Proceeds;
 
 #[cfg(not(feature = "tokio"))]
-pub(crate) const fn proceed(_: &mut Context<'_>) -> Poll<Proceeds> {
+pub(crate) const fn proceed(_: &mut Context<'_>, _: &mut bool) -> Poll<Proceeds> {
     Poll::Ready(Proceeds)
 }
 

@@ -85,16 +85,29 @@ impl Drop for Turner {
     }
 }
 
-/// Whether the task may go on, or has done so often enough in this round.
-pub(super) fn proceed(cx: &mut Context<'_>) -> Poll<Proceeds> {
-    coop::poll_proceed(cx).map(Proceeds)
+/// Whether the task may go on, or has done so often enough in this round. It is held back once in a
+/// row, and woken at once: an executor of another kind inside the task has no next round, and tokio's
+/// own way of waking the task would come after it.
+pub(super) fn proceed(cx: &mut Context<'_>, held_back: &mut bool) -> Poll<Proceeds> {
+    if coop::has_budget_remaining() {
+        *held_back = false;
+        return coop::poll_proceed(cx).map(|counted| Proceeds(Some(counted)));
+    }
+    *held_back = !*held_back;
+    if *held_back {
+        cx.waker().wake_by_ref();
+        return Poll::Pending;
+    }
+    Poll::Ready(Proceeds(None))
 }
 
 /// The task goes on; if it does not get anywhere, that is not counted.
-pub(crate) struct Proceeds(coop::RestoreOnPending);
+pub(crate) struct Proceeds(Option<coop::RestoreOnPending>);
 
 impl Proceeds {
     pub(crate) fn went_on(self) {
-        self.0.made_progress();
+        if let Some(counted) = self.0 {
+            counted.made_progress();
+        }
     }
 }

@@ -19,6 +19,7 @@ mod end;
 mod fs;
 mod host;
 mod ops;
+mod process_ring;
 mod processes;
 mod results;
 mod shutdown;
