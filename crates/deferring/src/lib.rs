@@ -24,8 +24,10 @@
 //! | for | see |
 //! |---|---|
 //! | making a ring | [`Ring::builder`], [`Builder`] |
-//! | files, as in `std::fs` | [`fs`] |
+//! | files, as in `std::fs` | [`fs`], [`Ring::fs`] |
 //! | single system calls | the methods of [`Ring`] that queue one; their structs in [`op`] |
+//! | a ring that turns by itself | [`Builder::start`], under any executor; with the features `tokio` and `async-io`, `Builder::start_on_tokio` and `Builder::start_on_async_io` |
+//! | no ring to hand around | [`ring`](ring()), the ring of the process; the functions of [`fs`] use it |
 //! | turning the ring | [`block_on`]; or by hand, [`Ring::submit`], [`Ring::wait`], [`Ring::reap`] |
 //! | a loop of your own | [`Ring::register_eventfd`], or (without `defer_taskrun`) the ring itself, which is [`AsFd`](std::os::fd::AsFd) |
 //! | giving up | [`Handle::cancel`], [`Handle::timeout`], [`Handle::detach`], dropping the handle |

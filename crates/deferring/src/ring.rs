@@ -24,7 +24,8 @@ use crate::turn::Shared;
 /// [`drain_timeout`](Builder::drain_timeout).
 ///
 /// Every method that names an operation only queues it, and gives a [`Handle`] at once. The ring
-/// has to be turned for anything to happen: by [`block_on`](crate::block_on), or by hand:
+/// has to be turned for anything to happen: by a driver ([`Builder::start`] and its kin), by
+/// [`block_on`](crate::block_on), or by hand:
 ///
 /// ```
 /// use std::time::Duration;
@@ -86,7 +87,7 @@ impl Ring {
     /// they were queued. What has to wait for others to end (for a credit, or for its turn at a stream)
     /// goes later, by itself, from [`reap`](Ring::reap) or [`wait`](Ring::wait). Returns how many ops
     /// and cancels the kernel took. With nothing queued it returns 0 and
-    /// makes no system call.
+    /// makes no system call. On a ring with a driver it calls that, and returns 0.
     ///
     /// # Errors
     /// `EAGAIN` if the kernel has no memory now, `EEXIST` from the wrong thread of a
@@ -107,7 +108,8 @@ impl Ring {
     /// may queue, submit and reap meanwhile.
     ///
     /// # Errors
-    /// Those of `io_uring_enter(2)`.
+    /// Those of `io_uring_enter(2)`; `Unsupported` on a ring with a driver, which takes what it would
+    /// wait for.
     #[doc(alias = "cqe_ready")]
     pub fn wait(&self, timeout: Option<Duration>) -> io::Result<bool> {
         self.shared().wait(timeout)
