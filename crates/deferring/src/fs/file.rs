@@ -67,6 +67,12 @@ impl File {
         &self.fd
     }
 
+    /// The ring that it is used through.
+    #[must_use]
+    pub const fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
     /// The path that it was opened by.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -9,6 +9,7 @@
 //! one in `options.rs`, the functions in `calls.rs`. Not: states, unsafe code, anything that ops cannot.
 
 mod calls;
+mod chunks;
 mod file;
 mod metadata;
 mod options;
@@ -18,6 +19,7 @@ use std::io;
 use std::path::Path;
 
 pub use calls::Fs;
+pub use chunks::Chunks;
 pub use file::File;
 pub use metadata::Metadata;
 pub use options::OpenOptions;

@@ -1,15 +1,16 @@
 //! Files by convenience: what `std::fs` does, through a ring.
 
 use std::error::Error;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use deferring::fs::{File, OpenOptions};
 use deferring::{BufResult, Fd, IoBuf, PathError, ResolveFlags, Ring, block_on};
+use futures_util::{FutureExt as _, StreamExt as _};
 use tempfile::{TempDir, tempdir};
 
-use crate::support::ring;
+use crate::support::{drain, pipe, ring};
 
 struct Place {
     ring: Ring,
@@ -253,4 +254,57 @@ fn clones_of_a_file_read_at_once() {
         futures_util::future::join_all(reads).await
     });
     assert_eq!(blocks.concat(), bytes);
+}
+
+#[test]
+fn chunks_come_in_order_and_the_last_has_what_is_left() {
+    let place = Place::new();
+    let path = place.path("whole");
+    let bytes: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
+    std::fs::write(&path, &bytes).unwrap();
+    for (len, lens) in [(100_000, vec![100_000; 4]), (300_000, vec![300_000, 100_000])] {
+        let chunks: Vec<_> = place.run(async {
+            let file = File::open(&place.ring, &path).await.unwrap();
+            file.chunks(len).map(Result::unwrap).collect().await
+        });
+        assert_eq!(chunks.iter().map(Vec::len).collect::<Vec<_>>(), lens);
+        assert!(chunks.concat() == bytes);
+    }
+}
+
+#[test]
+fn chunks_are_filled_by_short_reads_and_read_one_ahead() {
+    let place = Place::new();
+    let (reader, mut writer) = pipe();
+    let mut chunks = File::from_fd(&place.ring, reader, "a pipe").chunks(4);
+    for part in ["ab", "c", "defgh"] {
+        assert!(chunks.next().now_or_never().is_none());
+        drain_into(&place.ring, &mut writer, part);
+    }
+    assert_eq!(place.run(chunks.next()).unwrap().unwrap(), b"abcd");
+    assert_eq!(place.ring.in_flight(), 1, "the next is being read");
+    drop(writer);
+    assert_eq!(place.run(chunks.next()).unwrap().unwrap(), b"efgh");
+    assert!(place.run(chunks.next()).is_none());
+    assert!(place.run(chunks.next()).is_none(), "it stays so");
+}
+
+/// Gives a read that waits what it gets.
+fn drain_into(ring: &Ring, writer: &mut std::fs::File, part: &str) {
+    ring.submit().unwrap();
+    writer.write_all(part.as_bytes()).unwrap();
+    drain(ring);
+}
+
+#[test]
+fn chunks_end_after_an_error_that_names_the_path() {
+    let place = Place::new();
+    place.run(async {
+        let dir = File::open(&place.ring, place.dir.path()).await.unwrap();
+        let mut chunks = dir.chunks(0);
+        let error = chunks.next().await.unwrap().unwrap_err();
+        let inner = error.get_ref().unwrap().downcast_ref::<PathError>().unwrap();
+        assert_eq!((inner.step(), inner.path()), ("read", place.dir.path()));
+        assert!(chunks.next().await.is_none());
+    });
 }
