@@ -36,6 +36,7 @@
 //! | ops that block | [`Op::may_block`](op::Op::may_block), [`Op::in_worker`](op::Op::in_worker) |
 //! | buffers and descriptors | [`IoBuf`], [`IoBufMut`], [`BufResult`]; [`Fd`] |
 //! | watching a descriptor | [`Watcher`] |
+//! | the traits of tokio and `futures` | [`Buffered`], with the features `tokio` and `futures-io` |
 //! | an operation that is missing | [`op::Op`] |
 //!
 //! # What always holds
@@ -56,6 +57,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("deferring is for Linux: io_uring is a Linux interface");
 
+mod adapt;
 mod backend;
 mod buf;
 mod cancel_many;
@@ -85,6 +87,7 @@ pub use rustix::fs::{
     Advice, AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags,
 };
 
+pub use adapt::Buffered;
 pub use backend::uring::Params;
 pub use buf::{BufResult, IoBuf, IoBufMut, IoVectored, IoVectoredMut, Lent, Slice, StandIn};
 pub use cancel_many::{CancelMany, Group};

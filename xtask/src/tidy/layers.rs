@@ -7,7 +7,8 @@ use super::Offence;
 use super::source::{File, is_of_a_name, lines_with, paths};
 
 const LIBRARY: &str = "crates/deferring/src/";
-const DRIVERS: &str = "crates/deferring/src/driver/";
+/// Who turns the ring for a runtime, and who speaks its traits.
+const OF_RUNTIMES: &[&str] = &["crates/deferring/src/driver/", "crates/deferring/src/adapt/"];
 const SYNC: &str = "crates/deferring/src/sync.rs";
 const ENTER: &str = "crates/deferring/src/backend/uring/enter.rs";
 const MMAP: &str = "crates/deferring/src/backend/uring/mmap.rs";
@@ -15,16 +16,18 @@ const PURE: &[&str] = &["crates/deferring/src/op/", "crates/deferring/src/inflig
 
 const RUNTIMES: &[&str] = &["tokio", "async_io", "smol", "async_std"];
 
-pub(super) fn runtimes_are_named_in_driver_only(file: &File) -> Vec<Offence> {
-    if !file.path.starts_with(LIBRARY) || file.path.starts_with(DRIVERS) {
+pub(super) fn runtimes_are_named_in_driver_and_adapt_only(file: &File) -> Vec<Offence> {
+    let is_theirs = OF_RUNTIMES.iter().any(|place| file.path.starts_with(place));
+    if !file.path.starts_with(LIBRARY) || is_theirs {
         return Vec::new();
     }
     let mut offences = Vec::new();
     for runtime in RUNTIMES {
         for line in lines_with(&file.code, runtime) {
             let message = format!(
-                "names `{runtime}`; runtimes are named in driver/ only: put the code there and let \
-                 driver/mod.rs offer it under a name of ours"
+                "names `{runtime}`; runtimes are named in driver/ and adapt/ only: put what turns \
+                 the ring into driver/ and what implements traits into adapt/, and let its \
+                 mod.rs offer it under a name of ours"
             );
             offences.push(Offence::new(&file.path, line, message));
         }
@@ -194,16 +197,17 @@ mod tests {
     }
 
     #[test]
-    fn a_runtime_outside_driver_is_caught() {
+    fn a_runtime_outside_driver_and_adapt_is_caught() {
         for text in ["use tokio::net;", "a(async_io::B)", "smol::spawn(a)", "async_std::b();"] {
-            caught(runtimes_are_named_in_driver_only, RING, text);
+            caught(runtimes_are_named_in_driver_and_adapt_only, RING, text);
         }
     }
 
     #[test]
-    fn drivers_features_and_documentation_may_name_runtimes() {
-        let check = runtimes_are_named_in_driver_only;
+    fn drivers_adapters_features_and_documentation_may_name_runtimes() {
+        let check = runtimes_are_named_in_driver_and_adapt_only;
         passes(check, "crates/deferring/src/driver/tokio.rs", "use tokio::net;");
+        passes(check, "crates/deferring/src/adapt/tokio_io.rs", "use tokio::io::AsyncRead;");
         passes(check, "crates/deferring/examples/tokio.rs", "use tokio::net;");
         passes(check, RING, "//! Under tokio: `tokio::spawn`.");
         passes(check, RING, "#[cfg(feature = \"tokio\")] fn start_on_tokio() {}");

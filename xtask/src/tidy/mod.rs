@@ -27,7 +27,7 @@ const OF_A_FILE: &[fn(&File) -> Vec<Offence>] = &[
     every_file::unsafe_is_explained,
     every_file::has_no_stubs,
     every_file::numbers_what_is_left_to_do,
-    layers::runtimes_are_named_in_driver_only,
+    layers::runtimes_are_named_in_driver_and_adapt_only,
     layers::op_and_inflight_are_pure,
     layers::atomics_and_locks_come_from_sync,
     layers::the_kernel_is_entered_in_one_place,

@@ -1,6 +1,7 @@
 //! A file's contents as a stream, piece by piece.
 //!
-//! Not: reads at offsets of one's own (`file.rs`).
+//! Not: reads at offsets of one's own (`file.rs`), nor reading by bytes and lines
+//! ([`Buffered`](crate::Buffered)).
 
 use std::future::Future;
 use std::io;

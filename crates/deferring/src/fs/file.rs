@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, StatxFlags};
 
 use super::{Metadata, OpenOptions, all, nothing_written, on, read_exact, with_buf};
 use crate::op::Opcode;
-use crate::{BufResult, CURRENT, Fd, IoBuf, IoBufMut, PathError, Ring};
+use crate::{BufResult, Buffered, CURRENT, Fd, IoBuf, IoBufMut, PathError, Ring};
 
 /// An open file and the ring that it is used through. A clone is the same file.
 ///
@@ -71,6 +71,13 @@ impl File {
     #[must_use]
     pub const fn ring(&self) -> &Ring {
         &self.ring
+    }
+
+    /// For the traits of tokio and of the `futures` crates: it reads ahead and writes behind, from
+    /// the descriptor's position on. Its errors do not name the path.
+    #[must_use]
+    pub fn buffered(&self) -> Buffered {
+        Buffered::new(&self.ring, &self.fd)
     }
 
     /// The path that it was opened by.

@@ -69,9 +69,14 @@ fn a_hundred_thousand_reads_under_block_on_allocate_nothing_once_warm() {
 
 /// How often this thread allocates meanwhile.
 fn counted(act: impl FnOnce()) -> u64 {
-    let before = COUNT.get();
+    let before = allocated_here();
     act();
-    COUNT.get() - before
+    allocated_here() - before
+}
+
+/// How often this thread has allocated.
+pub(crate) fn allocated_here() -> u64 {
+    COUNT.get()
 }
 
 thread_local! {

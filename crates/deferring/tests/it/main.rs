@@ -6,6 +6,8 @@
 
 mod support;
 
+#[cfg(all(feature = "tokio", feature = "futures-io"))]
+mod adapters;
 mod admission;
 mod allocations;
 mod buffers;
