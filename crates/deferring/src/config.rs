@@ -5,6 +5,7 @@
 use std::io;
 use std::time::Duration;
 
+use crate::backend::Choice;
 use crate::error;
 use crate::op::Opcode;
 use crate::ring::Ring;
@@ -32,6 +33,8 @@ pub struct Builder {
     pub(crate) drain_timeout: Duration,
     pub(crate) stuck_after: Duration,
     pub(crate) spin: Duration,
+    pub(crate) choice: Choice,
+    pub(crate) pool_threads_max: u32,
 }
 
 impl Default for Builder {
@@ -48,6 +51,8 @@ impl Default for Builder {
             drain_timeout: Self::DRAIN_TIMEOUT,
             stuck_after: Self::STUCK_AFTER,
             spin: Self::SPIN,
+            choice: Choice::Auto,
+            pool_threads_max: Self::POOL_THREADS_MAX,
         }
     }
 }
@@ -79,6 +84,9 @@ impl Builder {
 
     /// The default of [`stuck_after`](Self::stuck_after).
     pub const STUCK_AFTER: Duration = Duration::from_millis(10);
+
+    /// The default of [`pool_threads_max`](Self::pool_threads_max).
+    pub const POOL_THREADS_MAX: u32 = 512;
 
     /// The default of [`spin`](Self::spin).
     pub const SPIN: Duration = Duration::from_micros(10);
@@ -175,6 +183,31 @@ impl Builder {
     pub const fn stuck_after(mut self, time: Duration) -> Self {
         self.stuck_after = if time.as_millis() < 1 { Duration::from_millis(1) } else { time };
         self
+    }
+
+    /// io_uring or nothing: where it is refused, the build fails with an error that says why. Without
+    /// this the same program runs on a pool of threads there, and [`Ring::backend`] says why.
+    pub const fn io_uring_only(mut self) -> Self {
+        self.choice = Choice::IoUringOnly;
+        self
+    }
+
+    /// The pool of threads, also where there is io_uring: to try what a program does without.
+    pub const fn pool_only(mut self) -> Self {
+        self.choice = Choice::PoolOnly;
+        self
+    }
+
+    /// The most threads that a ring without io_uring has at once, at least 1. Default
+    /// [512](Self::POOL_THREADS_MAX). They come when ops wait for one, and go after 10 s without work.
+    pub const fn pool_threads_max(mut self, most: u32) -> Self {
+        self.pool_threads_max = if most == 0 { 1 } else { most };
+        self
+    }
+
+    /// Whether it asks for what only io_uring has.
+    pub(crate) fn is_tied_to_io_uring(&self) -> bool {
+        self.sqpoll_idle.is_some()
     }
 
     /// How long the thread of a ring that was [`start`](Self::start)ed looks for work before it falls

@@ -98,6 +98,19 @@ pub(crate) fn setup(step: &'static str, errno: Errno) -> io::Error {
     io::Error::new(io::Error::from(errno).kind(), error)
 }
 
+/// A seccomp filter kills those who ask for a ring.
+pub(crate) fn setup_kills() -> io::Error {
+    let error = RingError {
+        step: "io_uring_setup",
+        cause: "a seccomp filter kills whoever calls it, as a child has shown".into(),
+        errno: None,
+        advice: Some(
+            "Allow io_uring_setup, io_uring_enter and io_uring_register, or let the pool serve: leave `io_uring_only` off",
+        ),
+    };
+    io::Error::new(io::ErrorKind::PermissionDenied, error)
+}
+
 /// A builder's argument that makes no sense.
 pub(crate) fn argument(cause: impl Into<String>, advice: &'static str) -> io::Error {
     let error =

@@ -77,6 +77,8 @@ mod shutdown;
 mod stat;
 mod stats;
 mod sync;
+#[cfg_attr(all(test, any(loom, shuttle)), allow(dead_code))] // Stories have their own.
+mod threads;
 pub mod time;
 mod trace;
 mod turn;
@@ -89,6 +91,7 @@ pub use rustix::fs::{
 
 pub use adapt::Buffered;
 pub use backend::uring::Params;
+pub use backend::{Backend, BackendKind, Reason};
 pub use buf::{BufResult, IoBuf, IoBufMut, IoVectored, IoVectoredMut, Lent, Slice, StandIn};
 pub use cancel_many::{CancelMany, Group};
 pub use config::Builder;

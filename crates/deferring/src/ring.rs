@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
+use crate::backend::Backend;
 use crate::backend::uring::Params;
 use crate::config::Builder;
 use crate::handle::Handle;
@@ -126,6 +127,20 @@ impl Ring {
     #[doc(alias = "fill_completions")]
     pub fn reap(&self) -> io::Result<usize> {
         self.shared().reap()
+    }
+
+    /// What serves this ring: io_uring, or a pool of threads, and why.
+    ///
+    /// ```
+    /// use deferring::{BackendKind, Reason, Ring};
+    ///
+    /// let ring = Ring::builder().pool_only().build()?;
+    /// assert_eq!(ring.backend().kind(), BackendKind::Pool);
+    /// assert_eq!(ring.backend().reason(), Some(&Reason::Asked));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn backend(&self) -> &Backend {
+        self.shared().backend()
     }
 
     /// What is out, by where it is.

@@ -170,6 +170,40 @@ pub(crate) mod plain {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
         }
     }
+
+    /// Of those mutexes.
+    #[derive(Debug, Default)]
+    pub(crate) struct Condvar(std::sync::Condvar);
+
+    #[cfg_attr(all(test, any(loom, shuttle)), allow(dead_code))] // Of the pool.
+    impl Condvar {
+        pub(crate) const fn new() -> Self {
+            Self(std::sync::Condvar::new())
+        }
+
+        pub(crate) fn notify_one(&self) {
+            self.0.notify_one();
+        }
+
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
+        }
+
+        pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+            self.0.wait(guard).unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+
+        /// True if nobody called in that time.
+        pub(crate) fn wait_timeout<'a, T>(
+            &self,
+            guard: MutexGuard<'a, T>,
+            time: std::time::Duration,
+        ) -> (MutexGuard<'a, T>, bool) {
+            let waited = self.0.wait_timeout(guard, time);
+            let (guard, late) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+            (guard, late.timed_out())
+        }
+    }
 }
 
 /// Std's always: not for what a checker looks at.

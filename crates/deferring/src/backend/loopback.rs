@@ -1,10 +1,11 @@
-//! A kernel in a screenful: it takes SQEs from ring memory and answers each with its length.
+//! The ring's two ends in plain memory, and the kernel's side of them: SQEs are taken, CQEs given.
 //!
-//! For the tests of the two ends of the ring, at counter values that a real kernel reaches only
-//! after 2^32 ops. Everything is in plain memory and happens in [`Loopback::turn`].
+//! Under the pool of threads (`memory.rs`), and in a screenful, to be read first: the tests here are
+//! a kernel that answers each SQE with its length, at counter values that a real kernel reaches
+//! only after 2^32 ops.
 #![allow(unsafe_code)] // Plays the kernel's side of shared memory.
 
-use super::uring::{Cq, CqView, Sq, SqView};
+use super::uring::{Cq, CqView, Keep, Sq, SqView};
 use crate::op::{Cqe, Sqe};
 use crate::sync::plain::AtomicU32;
 use crate::sync::{Arc, Ordering};
@@ -14,43 +15,51 @@ pub(crate) struct Loopback {
     sq_tail: Arc<AtomicU32>,
     cq_head: Arc<AtomicU32>,
     cq_tail: Arc<AtomicU32>,
+    block: Arc<Block>,
+}
+
+/// The memory of the entries.
+struct Block {
     sqes: *mut Sqe,
+    sq_entries: u32,
     cqes: *mut Cqe,
-    entries: u32,
+    cq_entries: u32,
 }
 
 impl Loopback {
     /// A ring of `entries`, its counters at `start`, and its two ends.
+    #[cfg(test)]
     pub(crate) fn new(entries: u32, start: u32) -> (Self, Sq, Cq) {
-        assert!(entries.is_power_of_two());
+        Self::with_sizes(entries, entries, start)
+    }
+
+    /// A ring of so many SQEs and CQEs, its counters at `start`, and its two ends.
+    pub(crate) fn with_sizes(sq_entries: u32, cq_entries: u32, start: u32) -> (Self, Sq, Cq) {
+        assert!(sq_entries.is_power_of_two() && cq_entries.is_power_of_two());
         let counter = |value| Arc::new(AtomicU32::new(value));
         let this = Self {
             sq_head: counter(start),
             sq_tail: counter(start),
             cq_head: counter(start),
             cq_tail: counter(start),
-            sqes: Box::leak(vec![Sqe::EMPTY; entries as usize].into_boxed_slice()).as_mut_ptr(),
-            cqes: Box::leak(
-                vec![Cqe { user_data: 0, result: 0, flags: 0 }; entries as usize]
-                    .into_boxed_slice(),
-            )
-            .as_mut_ptr(),
-            entries,
+            block: Arc::new(Block::new(sq_entries, cq_entries)),
         };
         let sq = SqView {
             head: &raw const *this.sq_head,
             tail: &raw const *this.sq_tail,
-            sqes: this.sqes,
-            entries,
+            sqes: this.block.sqes,
+            entries: sq_entries,
         };
         let cq = CqView {
             head: &raw const *this.cq_head,
             tail: &raw const *this.cq_tail,
-            cqes: this.cqes,
-            entries,
+            cqes: this.block.cqes,
+            entries: cq_entries,
         };
-        // SAFETY: the memory outlives the ends in every test: `Loopback` is declared first.
-        unsafe { (this, Sq::new(sq, None), Cq::new(cq, None)) }
+        let counters = [&this.sq_head, &this.sq_tail, &this.cq_head, &this.cq_tail].map(Arc::clone);
+        let keep: Keep = Arc::new((Arc::clone(&this.block), counters));
+        // SAFETY: the entries and the counters are kept; each end is made once.
+        unsafe { (this, Sq::new(sq, Arc::clone(&keep)), Cq::new(cq, keep)) }
     }
 
     /// The next SQE, which is the kernel's from now on.
@@ -60,7 +69,7 @@ impl Loopback {
             return None;
         }
         // SAFETY: a masked index is in bounds; between head and tail the entry is ours.
-        let sqe = unsafe { *self.sqes.add((head & (self.entries - 1)) as usize) };
+        let sqe = unsafe { *self.block.sqes.add((head & (self.block.sq_entries - 1)) as usize) };
         self.sq_head.store(head.wrapping_add(1), Ordering::Release);
         Some(sqe)
     }
@@ -68,7 +77,7 @@ impl Loopback {
     /// Whether a CQE could be given.
     fn has_room(&self) -> bool {
         let tail = self.cq_tail.load(Ordering::Relaxed);
-        tail.wrapping_sub(self.cq_head.load(Ordering::Acquire)) < self.entries
+        tail.wrapping_sub(self.cq_head.load(Ordering::Acquire)) < self.block.cq_entries
     }
 
     /// Gives a CQE. False if there is no room for it.
@@ -77,19 +86,19 @@ impl Loopback {
         if has_room {
             let tail = self.cq_tail.load(Ordering::Relaxed);
             // SAFETY: a masked index is in bounds; between tail and head + entries it is ours.
-            unsafe { *self.cqes.add((tail & (self.entries - 1)) as usize) = cqe };
+            unsafe { *self.block.cqes.add((tail & (self.block.cq_entries - 1)) as usize) = cqe };
             self.cq_tail.store(tail.wrapping_add(1), Ordering::Release);
         }
         has_room
     }
 
-    /// Up to where the CQ is read.
-    #[cfg(any(loom, shuttle))]
-    pub(crate) fn cq_head(&self) -> Arc<AtomicU32> {
-        Arc::clone(&self.cq_head)
+    /// Up to where the CQ is read, and up to where it is filled.
+    pub(crate) fn cq_counters(&self) -> [Arc<AtomicU32>; 2] {
+        [&self.cq_head, &self.cq_tail].map(Arc::clone)
     }
 
     /// Answers everything submitted, as far as the CQ has room.
+    #[cfg(test)]
     pub(crate) fn turn(&self) {
         while self.has_room() {
             let Some(sqe) = self.take() else { break };
@@ -99,17 +108,32 @@ impl Loopback {
     }
 }
 
-// SAFETY: the pointers are to memory of its own; the two ends of the ring are told from it by the
-// counters.
-unsafe impl Send for Loopback {}
+impl Block {
+    fn new(sq_entries: u32, cq_entries: u32) -> Self {
+        let sqes = vec![Sqe::EMPTY; sq_entries as usize];
+        let cqes = vec![Cqe { user_data: 0, result: 0, flags: 0 }; cq_entries as usize];
+        Self {
+            sqes: Box::leak(sqes.into_boxed_slice()).as_mut_ptr(),
+            sq_entries,
+            cqes: Box::leak(cqes.into_boxed_slice()).as_mut_ptr(),
+            cq_entries,
+        }
+    }
+}
 
-impl Drop for Loopback {
+// SAFETY: the pointers are to memory of its own; who may touch which entry, the counters say.
+unsafe impl Send for Block {}
+// SAFETY: as above.
+unsafe impl Sync for Block {}
+
+impl Drop for Block {
     fn drop(&mut self) {
-        let entries = self.entries as usize;
-        // SAFETY: leaked by `new` with this length.
+        let sqes = std::ptr::slice_from_raw_parts_mut(self.sqes, self.sq_entries as usize);
+        let cqes = std::ptr::slice_from_raw_parts_mut(self.cqes, self.cq_entries as usize);
+        // SAFETY: leaked by `new` with these lengths.
         unsafe {
-            drop(Box::from_raw(std::ptr::slice_from_raw_parts_mut(self.sqes, entries)));
-            drop(Box::from_raw(std::ptr::slice_from_raw_parts_mut(self.cqes, entries)));
+            drop(Box::from_raw(sqes));
+            drop(Box::from_raw(cqes));
         }
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use super::Backend;
 use super::loopback::Loopback;
 use super::uring::{Cq, Params, Probe, Sq};
 use crate::config::Builder;
@@ -96,7 +97,7 @@ pub(crate) fn reset() {
 }
 
 /// A new ring, in the parts that its owners will hold.
-pub(crate) struct Uring {
+pub(crate) struct Parts {
     pub(crate) sq: Sq,
     pub(crate) cq: Cq,
     pub(crate) kernel: Kernel,
@@ -104,10 +105,10 @@ pub(crate) struct Uring {
 }
 
 #[allow(clippy::unnecessary_wraps)] // As Linux.
-pub(crate) fn open(config: &Builder) -> io::Result<Uring> {
+pub(crate) fn open(config: &Builder) -> io::Result<(Parts, Backend)> {
     let entries = config.queue_depth.next_power_of_two();
     let (memory, sq, cq) = Loopback::new(entries, 0);
-    let head = memory.cq_head();
+    let head = memory.cq_counters()[0].clone();
     let state = State {
         memory,
         owes: Vec::new(),
@@ -135,7 +136,8 @@ pub(crate) fn open(config: &Builder) -> io::Result<Uring> {
         defer_taskrun: false,
     };
     let kernel = Kernel { wire, head, params, enters: AtomicU64::new(0) };
-    Ok(Uring { sq, cq, kernel, probe: Probe::everything() })
+    let parts = Parts { sq, cq, kernel, probe: Probe::everything() };
+    Ok((parts, Backend::of_io_uring()))
 }
 
 /// What a ring, its bell and its kernel share.
@@ -276,6 +278,27 @@ impl Kernel {
     #[allow(clippy::unused_self, clippy::unnecessary_wraps)] // As Linux.
     pub(crate) const fn limit_workers(&self, _: u32) -> Result<(), Errno> {
         Ok(())
+    }
+
+    #[allow(clippy::unused_self)] // As Linux.
+    pub(crate) const fn begin_reap(&self) {}
+
+    #[allow(clippy::unused_self)] // As Linux.
+    pub(crate) const fn end_reap(&self) {}
+
+    #[allow(clippy::unused_self)] // As Linux.
+    pub(crate) const fn is_in_memory(&self) -> bool {
+        false
+    }
+
+    #[allow(clippy::unused_self)] // As Linux.
+    pub(crate) const fn has_own_workers(&self) -> bool {
+        false
+    }
+
+    #[allow(clippy::unused_self)] // As Linux.
+    pub(crate) const fn workers(&self) -> Option<crate::inflight::Workers> {
+        None
     }
 
     #[allow(clippy::unused_self)] // As Linux.
@@ -440,8 +463,13 @@ impl Bell {
     }
 
     #[allow(clippy::unused_self)] // As Linux.
-    pub(crate) const fn call_by_message(&self, _: BorrowedFd<'_>) -> bool {
+    pub(crate) const fn call_by_message(&self, _: &Kernel) -> bool {
         false
+    }
+
+    #[allow(clippy::unused_self)] // As Linux.
+    pub(crate) const fn needs_a_watch(&self) -> bool {
+        true
     }
 
     pub(crate) fn silence(&self) {

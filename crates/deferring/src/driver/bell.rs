@@ -9,45 +9,77 @@ use std::sync::OnceLock;
 use rustix::event::EventfdFlags;
 use rustix::io::Errno;
 
+use crate::backend::Kernel;
+use crate::backend::memory::Wire;
 use crate::backend::uring::send_message;
 use crate::inflight::{Own, Token};
+use crate::sync::Arc;
 
 /// A bell that rings until it is silenced.
 pub(crate) struct Bell {
     eventfd: OwnedFd,
-    /// The ring, if it can be sent messages.
-    ring: OnceLock<OwnedFd>,
+    /// Where messages go, if they do.
+    messages: OnceLock<Messages>,
+}
+
+/// A ring that can be sent messages.
+enum Messages {
+    Uring(OwnedFd),
+    Memory(Arc<Wire>),
+}
+
+impl Messages {
+    fn send(&self) -> Result<(), Errno> {
+        match self {
+            Self::Uring(ring) => send_message(ring.as_fd(), MESSAGE),
+            Self::Memory(wire) => {
+                wire.send_message(MESSAGE);
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Bell {
     pub(crate) fn new() -> Result<Self, Errno> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let eventfd = rustix::event::eventfd(0, flags)?;
-        Ok(Self { eventfd, ring: OnceLock::new() })
+        Ok(Self { eventfd, messages: OnceLock::new() })
     }
 
-    /// Calls by messages from now on, if the kernel can; true if so. The first one is sent.
-    pub(crate) fn call_by_message(&self, ring: BorrowedFd<'_>) -> bool {
-        let Ok(ring) = rustix::io::fcntl_dupfd_cloexec(ring, 0) else { return false };
-        send_message(ring.as_fd(), MESSAGE).is_ok() && self.ring.set(ring).is_ok()
+    /// Calls by messages from now on, if the kernel can; true if so.
+    pub(crate) fn call_by_message(&self, kernel: &Kernel) -> bool {
+        let messages = match kernel {
+            Kernel::Uring(kernel) => {
+                let Ok(ring) = rustix::io::fcntl_dupfd_cloexec(kernel, 0) else { return false };
+                Messages::Uring(ring)
+            }
+            Kernel::Memory(kernel) => {
+                let messages = Messages::Memory(Arc::clone(kernel.wire()));
+                return self.messages.set(messages).is_ok();
+            }
+        };
+        // Not all kernels can.
+        messages.send().is_ok() && self.messages.set(messages).is_ok()
+    }
+
+    /// Whether the kernel has to watch the eventfd: for those who are told by nothing else, or when
+    /// there is no memory for a message.
+    pub(crate) fn needs_a_watch(&self) -> bool {
+        !matches!(self.messages.get(), Some(Messages::Memory(_)))
     }
 
     pub(crate) fn ring(&self) {
-        if let Some(ring) = self.ring.get() {
-            if send_message(ring.as_fd(), MESSAGE).is_ok() {
-                return;
-            }
-            // No memory for it. The eventfd is watched as well.
+        match self.messages.get() {
+            Some(messages) if messages.send().is_ok() => {}
+            // It fails only when the counter is full: then it is ringing.
+            _ => drop(rustix::io::write(&self.eventfd, &1u64.to_ne_bytes())),
         }
-        // It fails only when the counter is full: then it is ringing.
-        let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
     }
 
     pub(crate) fn silence(&self) {
-        if self.ring.get().is_none() {
-            // It fails only when nobody rang: nothing to silence.
-            let _ = rustix::io::read(&self.eventfd, &mut [0u8; 8]);
-        }
+        // It fails only when nobody rang: nothing to silence.
+        let _ = rustix::io::read(&self.eventfd, &mut [0u8; 8]);
     }
 }
 

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 #[cfg(not(all(test, any(loom, shuttle))))]
 use super::bell::Bell;
 use super::host::Host;
+use crate::backend::Kernel;
 #[cfg(all(test, any(loom, shuttle)))]
 use crate::backend::toy::Bell;
 use crate::sync::thread::{self, Thread};
@@ -117,8 +118,13 @@ impl Seat {
     }
 
     /// Calls by messages, if the kernel can.
-    pub(super) fn call_by_message(&self, ring: BorrowedFd<'_>) -> bool {
-        self.bell.call_by_message(ring)
+    pub(crate) fn call_by_message(&self, kernel: &Kernel) -> bool {
+        self.bell.call_by_message(kernel)
+    }
+
+    /// Whether the kernel has to watch the bell.
+    pub(crate) fn needs_a_watch(&self) -> bool {
+        self.bell.needs_a_watch()
     }
 
     /// For the thread in the seat: looks for work until `time` is over. Whether some came; `first` is

@@ -3,11 +3,9 @@
 //! It blocks all signals, sleeps nowhere but in the ring, and outlives every op. Nobody joins it
 //! without a bound: whoever drops the last `Ring` waits for as long as the drain may take. It also
 //! takes over when the runtime ends that turned a ring. Not: what a turn is (`turn/`).
-#![allow(unsafe_code)] // The mask of signals.
 
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::Weak;
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
@@ -21,6 +19,8 @@ use crate::notify::Calls;
 use crate::ring::Ring;
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Arc, available_parallelism, mpsc, panicking};
+#[cfg(not(all(test, any(loom, shuttle))))]
+use crate::threads;
 use crate::turn::Shared;
 
 /// What the owner of a ring knows of its thread.
@@ -58,7 +58,7 @@ pub(super) fn start(mut config: Builder) -> io::Result<Ring> {
             Err(error) => return drop(tell.send(Err(error))),
         };
         shared.seat.host.begin(!shared.params().single_issuer);
-        shared.seat.call_by_message(shared.as_fd());
+        shared.seat.call_by_message(shared.kernel());
         if tell.send(Ok(Arc::clone(&shared))).is_ok() {
             keep(&shared, alive, Spin::new(config.spin));
         }
@@ -112,27 +112,12 @@ fn spawn(_: impl FnOnce() + Send + 'static) -> io::Result<ThreadId> {
     Err(error::setup("start of the ring's thread", Errno::AGAIN))
 }
 
-/// A thread without signals.
 #[cfg(not(all(test, any(loom, shuttle))))]
 fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<ThreadId> {
-    // A thread inherits the mask of its maker: so there is no moment at which it could be signalled.
-    let mut all = std::mem::MaybeUninit::uninit();
-    let mut before = std::mem::MaybeUninit::uninit();
-    // SAFETY: both are sets that the calls fill.
-    unsafe {
-        libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-    }
-    let spawned = thread::Builder::new().name("deferring".into()).spawn(run);
-    // SAFETY: filled by the call above.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
-    match spawned {
-        Ok(thread) => Ok(thread.thread().id()),
-        Err(error) => {
-            let errno = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
-            Err(error::setup("start of the ring's thread", errno))
-        }
-    }
+    threads::spawn("deferring", run).map_err(|error| {
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
+        error::setup("start of the ring's thread", errno)
+    })
 }
 
 /// Turns the ring until it has ended. `alive` goes last.

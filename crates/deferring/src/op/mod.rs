@@ -228,6 +228,18 @@ pub(crate) struct KernelTimespec {
     nanoseconds: i64,
 }
 
+impl KernelTimespec {
+    /// `None` if it is not a time.
+    #[cfg_attr(all(test, any(loom, shuttle)), allow(dead_code))] // The toy reads numbers.
+    pub(crate) fn duration(&self) -> Option<Duration> {
+        const SECOND: i64 = 1_000_000_000;
+        let is_fraction = (0..SECOND).contains(&self.nanoseconds);
+        let seconds = u64::try_from(self.seconds).ok()?;
+        let nanoseconds = u32::try_from(self.nanoseconds).ok()?;
+        is_fraction.then(|| Duration::new(seconds, nanoseconds))
+    }
+}
+
 impl From<Duration> for KernelTimespec {
     fn from(time: Duration) -> Self {
         Self {

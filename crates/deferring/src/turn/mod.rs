@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use crate::backend::uring::{Cq, ForkMark, Params, Probe, Sq};
-use crate::backend::{self, Kernel, Uring};
+use crate::backend::{self, Backend, Kernel, Parts};
 use crate::config::Builder;
 use crate::driver::{Keeper, Seat};
 use crate::error;
@@ -44,6 +44,7 @@ pub(crate) use reap::Found;
 pub(crate) struct Shared {
     mark: ForkMark,
     kernel: Kernel,
+    backend: Backend,
     probe: Probe,
     core: Mutex<Core>,
     pub(crate) seat: Seat,
@@ -113,8 +114,11 @@ impl Shared {
     pub(crate) fn open(config: &Builder) -> io::Result<Self> {
         let mark = ForkMark::of_this_process()
             .map_err(|errno| error::setup("madvise(MADV_WIPEONFORK)", errno))?;
-        let Uring { sq, cq, kernel, probe } = backend::open(config)?;
+        let (Parts { sq, cq, kernel, probe }, backend) = backend::open(config)?;
         let seat = Seat::new().map_err(|errno| error::setup("eventfd", errno))?;
+        if kernel.is_in_memory() {
+            seat.call_by_message(&kernel);
+        }
         let counters = Arc::new(Counters::default());
         let core = Core {
             sq,
@@ -132,6 +136,7 @@ impl Shared {
         Ok(Self {
             mark,
             kernel,
+            backend,
             probe,
             core: Mutex::new(core),
             seat,
@@ -158,6 +163,10 @@ impl Shared {
 
     pub(crate) const fn params(&self) -> &Params {
         self.kernel.params()
+    }
+
+    pub(crate) const fn backend(&self) -> &Backend {
+        &self.backend
     }
 
     pub(crate) const fn supports(&self, opcode: Opcode) -> bool {
@@ -215,6 +224,10 @@ impl Shared {
     /// Whether nothing is queued, nor in the kernel.
     pub(crate) fn is_idle(&self) -> bool {
         self.lock().inflight.is_idle()
+    }
+
+    pub(crate) const fn kernel(&self) -> &Kernel {
+        &self.kernel
     }
 
     pub(crate) fn is_owed(&self) -> bool {

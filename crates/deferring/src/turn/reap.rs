@@ -141,7 +141,7 @@ impl Shared {
         let mut ops = 0;
         self.give_up_if_late(calls);
         let Some(mut left) = self.begin_reap(self.kernel.wants_enter()) else { return ops };
-        loop {
+        let ops = loop {
             let mut found = Found::default();
             let popped = self.collect(REAP_BATCH.min(left), false, &mut found);
             if found.bell {
@@ -151,9 +151,11 @@ impl Shared {
             ops += found.ops;
             self.deliver_to(found, calls);
             if left == 0 || !self.has_more_than(popped) {
-                return ops;
+                break ops;
             }
-        }
+        };
+        self.kernel.end_reap();
+        ops
     }
 
     /// As [`reap`](Self::reap), for the thread in the seat: what follows is delivered later, when
@@ -177,6 +179,7 @@ impl Shared {
                 break;
             }
         }
+        self.kernel.end_reap();
         if found.bell {
             self.seat.silence();
         }
@@ -189,6 +192,7 @@ impl Shared {
         if self.check_process().is_err() {
             return None;
         }
+        self.kernel.begin_reap();
         if fetch {
             // What is not handed over now will be at the next wait.
             let _ = self.flush();
@@ -285,7 +289,7 @@ impl Shared {
             self.bury(calls);
         }
         if found.suspicious {
-            let workers = workers::count();
+            let workers = self.kernel.workers().or_else(workers::count);
             self.change(calls, |inflight, after| inflight.judge(workers, after));
             found.more = true;
         }

@@ -4,7 +4,7 @@
 //! next (`inflight/`), nor the system calls (`backend/uring/enter.rs`).
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
@@ -87,26 +87,27 @@ impl Core {
     pub(super) fn has_something_to_send(&self) -> bool {
         self.inflight.has_sendable() || self.has_own_to_send()
     }
-
-    /// Has the kernel watch the bell, if there is room in the SQ.
-    fn arm_bell(&mut self, bell: BorrowedFd<'_>) {
-        if self.bell_armed {
-            return;
-        }
-        self.bell_armed = self.sq.push(|sqe| {
-            *sqe = Sqe {
-                opcode: Opcode::POLL_ADD,
-                fd: bell.as_raw_fd(),
-                op_flags: poll32(PollFlags::IN),
-                user_data: Token::own(Own::Bell).user_data(),
-                ..Sqe::EMPTY
-            };
-            true
-        });
-    }
 }
 
 impl Shared {
+    /// Has the kernel watch the bell, if there is room in the SQ, and need.
+    fn arm_bell(&self, core: &mut Core) {
+        if core.bell_armed {
+            return;
+        }
+        core.bell_armed = !self.seat.needs_a_watch()
+            || core.sq.push(|sqe| {
+                *sqe = Sqe {
+                    opcode: Opcode::POLL_ADD,
+                    fd: self.seat.bell().as_raw_fd(),
+                    op_flags: poll32(PollFlags::IN),
+                    user_data: Token::own(Own::Bell).user_data(),
+                    ..Sqe::EMPTY
+                };
+                true
+            });
+    }
+
     /// Sends everything that waits when it begins and may go, in as many batches as it takes. Returns
     /// how many ops and cancels the kernel took.
     pub(crate) fn submit(&self) -> io::Result<usize> {
@@ -288,7 +289,7 @@ impl Shared {
             return Ok(());
         }
         let armed = core.bell_armed;
-        core.arm_bell(self.seat.bell());
+        self.arm_bell(&mut core);
         let (unarmed, count) = (!core.bell_armed, core.sq.publish());
         drop(core);
         // By itself: a call that submits hides how its wait ended. If this thread may not submit, it
@@ -338,7 +339,7 @@ impl Shared {
             return Ok(());
         }
         let mut core = self.lock();
-        core.arm_bell(self.seat.bell());
+        self.arm_bell(&mut core);
         let mut fresh = usize::MAX;
         let count = core.fill(&self.workers, &mut fresh).unconsumed;
         // Never sleep on what could be sent (P5): the first to be sent may wait for the last.

@@ -53,15 +53,15 @@ impl Workers {
     /// # Errors
     /// If it cannot be set, the first time only.
     pub(super) fn apply(&self, kernel: &Kernel) -> Result<Option<u32>, Errno> {
-        let total = TOTAL.load(Ordering::Relaxed);
-        let sqpoll = kernel.params().sqpoll;
+        let own = kernel.has_own_workers();
+        let total = if own { self.share() } else { TOTAL.load(Ordering::Relaxed) };
         let applied =
-            if sqpoll { self.applied.load(Ordering::Relaxed) } else { APPLIED.with(Cell::get) };
+            if own { self.applied.load(Ordering::Relaxed) } else { APPLIED.with(Cell::get) };
         if applied == total || self.fixed.load(Ordering::Relaxed) {
             return Ok(None);
         }
         match kernel.limit_workers(total) {
-            Ok(()) if sqpoll => self.applied.store(total, Ordering::Relaxed),
+            Ok(()) if own => self.applied.store(total, Ordering::Relaxed),
             Ok(()) => APPLIED.with(|applied| applied.set(total)),
             // The wrong thread: it cannot submit either.
             Err(Errno::EXIST | Errno::BADFD) => return Ok(None),

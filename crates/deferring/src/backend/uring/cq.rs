@@ -4,10 +4,10 @@
 //! and wait in the kernel (`enter.rs`, `Kernel::flush`).
 #![allow(unsafe_code)] // Reads ring memory.
 
-use super::mmap::Map;
+use super::Keep;
 use crate::op::Cqe;
+use crate::sync::Ordering;
 use crate::sync::plain::AtomicU32;
-use crate::sync::{Arc, Ordering};
 
 /// Where the queue is in memory.
 pub(crate) struct CqView {
@@ -22,20 +22,20 @@ pub(crate) struct Cq {
     mask: u32,
     /// Up to where CQEs are read; the kernel sees it at the next `give_back`.
     head: u32,
-    _map: Option<Arc<[Map; 2]>>,
+    _keep: Keep,
 }
 
-// SAFETY: the pointers are to memory that `_map` keeps and of which only this end moves the head.
+// SAFETY: the pointers are to memory that `_keep` keeps and of which only this end moves the head.
 unsafe impl Send for Cq {}
 
 impl Cq {
     /// # Safety
     /// As `Sq::new`.
-    pub(crate) unsafe fn new(view: CqView, map: Option<Arc<[Map; 2]>>) -> Self {
+    pub(crate) unsafe fn new(view: CqView, keep: Keep) -> Self {
         assert!(view.entries.is_power_of_two());
         // SAFETY: as the caller promises.
         let head = unsafe { &*view.head }.load(Ordering::Relaxed);
-        Self { mask: view.entries - 1, head, view, _map: map }
+        Self { mask: view.entries - 1, head, view, _keep: keep }
     }
 
     /// The next CQE. Its place is the kernel's again after `give_back`.

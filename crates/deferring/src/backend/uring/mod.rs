@@ -4,6 +4,10 @@
 //! `sq.rs` and `cq.rs` are the two ends; `enter.rs` is the only caller of `io_uring_enter`;
 //! `probe.rs` says what the kernel can do. Not: what waits, or who waits (`turn/`).
 
+use std::any::Any;
+
+use crate::sync::Arc;
+
 mod cq;
 mod enter;
 mod mmap;
@@ -11,17 +15,17 @@ mod probe;
 mod setup;
 mod sq;
 
+/// Whatever keeps the memory of a ring where it is.
+pub(crate) type Keep = Arc<dyn Any + Send + Sync>;
+
 pub(crate) use cq::Cq;
-#[cfg(test)]
 pub(crate) use cq::CqView;
 pub(crate) use mmap::ForkMark;
 pub(crate) use probe::Probe;
 pub use setup::Params;
 pub(crate) use sq::Sq;
-#[cfg(test)]
 pub(crate) use sq::SqView;
-#[cfg(not(all(test, any(loom, shuttle))))]
 pub(crate) use {
     enter::{Kernel, send_message},
-    setup::{Uring, open},
+    setup::{Refusal, open},
 };

@@ -58,6 +58,15 @@ impl Probe {
         Ok(Self { supported })
     }
 
+    /// Of a kernel that has these.
+    pub(crate) fn of_opcodes(opcodes: impl IntoIterator<Item = Opcode>) -> Self {
+        let mut supported = [0; OPS_MAX as usize / 64];
+        for Opcode(op) in opcodes {
+            supported[usize::from(op) / 64] |= 1 << (op % 64);
+        }
+        Self { supported }
+    }
+
     /// Of a kernel that has everything.
     #[cfg(all(test, any(loom, shuttle)))]
     pub(crate) const fn everything() -> Self {

@@ -1,7 +1,6 @@
 //! Making a ring: what to ask for, what to give up on an older kernel, what to insist on.
 #![allow(unsafe_code)] // `io_uring_setup`, and the layout of what it gives.
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -11,13 +10,14 @@ use rustix::io_uring::{
     io_uring_params, io_uring_setup,
 };
 
+use super::Keep;
 use super::cq::{Cq, CqView};
 use super::enter::Kernel;
 use super::mmap::Map;
 use super::probe::Probe;
 use super::sq::{Sq, SqView};
+use crate::backend::kernel::{self as backend, Parts};
 use crate::config::Builder;
-use crate::error;
 use crate::op::{Cqe, Sqe};
 use crate::sync::Arc;
 use crate::sync::plain::AtomicU32;
@@ -43,12 +43,12 @@ pub struct Params {
     pub defer_taskrun: bool,
 }
 
-/// A new ring, in the parts that its owners will hold.
-pub(crate) struct Uring {
-    pub(crate) sq: Sq,
-    pub(crate) cq: Cq,
-    pub(crate) kernel: Kernel,
-    pub(crate) probe: Probe,
+/// Why there is no ring.
+pub(crate) enum Refusal {
+    /// A step failed.
+    Errno(&'static str, Errno),
+    /// Something is not there, in words.
+    Lacks(String),
 }
 
 /// What we cannot do without: 5.12 at the latest.
@@ -69,20 +69,20 @@ const OPTIONAL: [Setup; 5] = [
     Setup::SUBMIT_ALL,                              // 5.18
 ];
 
-pub(crate) fn open(config: &Builder) -> io::Result<Uring> {
+pub(crate) fn open(config: &Builder) -> Result<Parts, Refusal> {
+    let failed = |step| move |errno| Refusal::Errno(step, errno);
     let (fd, params) = negotiate(wanted(config), |flags| attempt(config, flags))
-        .map_err(|errno| error::setup("io_uring_setup", errno))?;
+        .map_err(failed("io_uring_setup"))?;
     for (feature, name) in NEEDED {
         if !params.features.contains(feature) {
-            return Err(error::unsupported(format!("this kernel's io_uring lacks {name}")));
+            return Err(Refusal::Lacks(format!("this kernel's io_uring lacks {name}")));
         }
     }
-    let probe = Probe::of_ring(fd.as_fd())
-        .map_err(|errno| error::setup("io_uring_register (probe)", errno))?;
+    let probe = Probe::of_ring(fd.as_fd()).map_err(failed("io_uring_register (probe)"))?;
     if let Some(missing) = config.required.iter().find(|&&opcode| !probe.supports(opcode)) {
-        return Err(error::unsupported(format!("this kernel's io_uring lacks the op {missing:?}")));
+        return Err(Refusal::Lacks(format!("this kernel's io_uring lacks the op {missing:?}")));
     }
-    map(fd, &params, probe).map_err(|errno| error::setup("mmap of the ring", errno))
+    map(fd, &params, probe).map_err(failed("mmap of the ring"))
 }
 
 fn wanted(config: &Builder) -> Setup {
@@ -133,7 +133,7 @@ fn milliseconds(time: Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(u32::MAX).max(1)
 }
 
-fn map(fd: OwnedFd, params: &io_uring_params, probe: Probe) -> Result<Uring, Errno> {
+fn map(fd: OwnedFd, params: &io_uring_params, probe: Probe) -> Result<Parts, Errno> {
     let (sq_off, cq_off) = (&params.sq_off, &params.cq_off);
     let (sq_entries, cq_entries) = (params.sq_entries as usize, params.cq_entries as usize);
     let has_array = !params.flags.contains(Setup::NO_SQARRAY);
@@ -167,10 +167,10 @@ fn map(fd: OwnedFd, params: &io_uring_params, probe: Probe) -> Result<Uring, Err
     let report = report(params);
     // SAFETY: the views are as the kernel laid this ring out, inside `maps`, and used once.
     unsafe {
-        Ok(Uring {
-            sq: Sq::new(sq, Some(Arc::clone(&maps))),
-            cq: Cq::new(cq, Some(Arc::clone(&maps))),
-            kernel: Kernel::new(fd, report, seen, maps),
+        Ok(Parts {
+            sq: Sq::new(sq, Arc::clone(&maps) as Keep),
+            cq: Cq::new(cq, Arc::clone(&maps) as Keep),
+            kernel: backend::Kernel::Uring(Kernel::new(fd, report, seen, maps)),
             probe,
         })
     }

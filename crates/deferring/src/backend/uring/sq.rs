@@ -4,10 +4,10 @@
 //! waiting room (`inflight/` is). Not: the system call that makes the kernel look (`enter.rs`).
 #![allow(unsafe_code)] // Writes ring memory.
 
-use super::mmap::Map;
+use super::Keep;
 use crate::op::Sqe;
+use crate::sync::Ordering;
 use crate::sync::plain::AtomicU32;
-use crate::sync::{Arc, Ordering};
 
 /// Where the queue is in memory.
 pub(crate) struct SqView {
@@ -22,22 +22,21 @@ pub(crate) struct Sq {
     mask: u32,
     /// Up to where SQEs are written; the kernel sees it at the next `publish`.
     tail: u32,
-    /// Keeps the memory mapped.
-    _map: Option<Arc<[Map; 2]>>,
+    _keep: Keep,
 }
 
-// SAFETY: the pointers are to memory that `_map` keeps and that only this end writes.
+// SAFETY: the pointers are to memory that `_keep` keeps and that only this end writes.
 unsafe impl Send for Sq {}
 
 impl Sq {
     /// # Safety
-    /// The view is of memory that stays while `map` does (or longer, if `None`), laid out as the
+    /// The view is of memory that stays while `keep` does, laid out as the
     /// kernel says, and no other `Sq` is made of it.
-    pub(crate) unsafe fn new(view: SqView, map: Option<Arc<[Map; 2]>>) -> Self {
+    pub(crate) unsafe fn new(view: SqView, keep: Keep) -> Self {
         assert!(view.entries.is_power_of_two());
         // SAFETY: as the caller promises.
         let tail = unsafe { &*view.tail }.load(Ordering::Relaxed);
-        Self { mask: view.entries - 1, tail, view, _map: map }
+        Self { mask: view.entries - 1, tail, view, _keep: keep }
     }
 
     /// How many SQEs can be written now.

@@ -1,0 +1,198 @@
+//! Which kernel serves a ring, and why.
+//!
+//! io_uring where the system lets us have it, else the pool of threads. Not: how either is set up.
+
+use std::fmt;
+use std::io;
+use std::thread::sleep;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+#[cfg(not(all(test, any(loom, shuttle))))]
+use super::kernel::{Kernel, Parts};
+use super::{memory, pool, seccomp, uring};
+use crate::config::Builder;
+use crate::error;
+
+/// Which kernels a ring may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Choice {
+    #[default]
+    Auto,
+    IoUringOnly,
+    PoolOnly,
+}
+
+/// What serves a ring, and why it is not io_uring if it is not; from [`Ring::backend`](crate::Ring::backend).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    kind: BackendKind,
+    reason: Option<Reason>,
+}
+
+/// What serves a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BackendKind {
+    /// The kernel's io_uring.
+    IoUring,
+    /// Threads that make blocking calls.
+    Pool,
+}
+
+/// Why a ring is not served by io_uring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// It was asked for: [`Builder::pool_only`](crate::Builder::pool_only).
+    Asked,
+    /// `EPERM` or `EACCES`: by sysctl kernel.io_uring_disabled, or by a seccomp filter.
+    Forbidden,
+    /// A seccomp filter kills whoever asks for io_uring.
+    Kills,
+    /// `ENOSYS` or `EOPNOTSUPP`: the kernel has none, or a filter hides it.
+    Absent,
+    /// `ENOMEM`, twice: the limit of locked memory.
+    NoMemory,
+    /// `EMFILE` or `ENFILE`: no descriptor is free.
+    NoDescriptor,
+    /// What this kernel's io_uring lacks.
+    TooOld(String),
+    /// Another errno of the set-up.
+    Failed(i32),
+}
+
+impl Backend {
+    /// What it is.
+    #[must_use]
+    pub const fn kind(&self) -> BackendKind {
+        self.kind
+    }
+
+    /// Why it is not io_uring. `None` if it is.
+    #[must_use]
+    pub const fn reason(&self) -> Option<&Reason> {
+        self.reason.as_ref()
+    }
+
+    pub(crate) const fn of_io_uring() -> Self {
+        Self { kind: BackendKind::IoUring, reason: None }
+    }
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::IoUring => "io_uring",
+            Self::Pool => "pool",
+        })
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.reason {
+            Some(reason) => write!(f, "{} ({reason})", self.kind),
+            None => write!(f, "{}", self.kind),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asked => f.write_str("asked for"),
+            Self::Forbidden => f.write_str(
+                "io_uring is forbidden, by sysctl kernel.io_uring_disabled or a seccomp filter (a container?)",
+            ),
+            Self::Kills => f.write_str("a seccomp filter kills whoever asks for io_uring"),
+            Self::Absent => f.write_str("this kernel has no io_uring, or a seccomp filter hides it"),
+            Self::NoMemory => f.write_str("the limit of locked memory is too small (ulimit -l)"),
+            Self::NoDescriptor => f.write_str("too many files are open (ulimit -n)"),
+            Self::TooOld(what) => f.write_str(what),
+            Self::Failed(errno) => {
+                write!(f, "io_uring cannot be set up: {}", io::Error::from_raw_os_error(*errno))
+            }
+        }
+    }
+}
+
+/// How long to wait before rings that have just been closed are no longer charged for.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A ring, on io_uring if it can be had and may be.
+#[cfg(not(all(test, any(loom, shuttle))))]
+pub(crate) fn open(config: &Builder) -> io::Result<(Parts, Backend)> {
+    if config.choice == Choice::PoolOnly {
+        return Ok((
+            open_pool(config)?,
+            Backend { kind: BackendKind::Pool, reason: Some(Reason::Asked) },
+        ));
+    }
+    let refused = match open_io_uring(config) {
+        Ok(parts) => return Ok((parts, Backend::of_io_uring())),
+        Err(refused) => refused,
+    };
+    match (config.choice, refused.reason) {
+        (Choice::Auto, Some(reason)) if !config.is_tied_to_io_uring() => {
+            Ok((open_pool(config)?, Backend { kind: BackendKind::Pool, reason: Some(reason) }))
+        }
+        _ => Err(refused.error),
+    }
+}
+
+/// Why there is no io_uring. Without a reason the fault is the caller's.
+struct Refused {
+    reason: Option<Reason>,
+    error: io::Error,
+}
+
+#[cfg(not(all(test, any(loom, shuttle))))]
+fn open_io_uring(config: &Builder) -> Result<Parts, Refused> {
+    if seccomp::kills() {
+        return Err(Refused { reason: Some(Reason::Kills), error: error::setup_kills() });
+    }
+    match uring::open(config) {
+        Err(uring::Refusal::Errno(_, Errno::NOMEM)) => {
+            sleep(PAUSE);
+            uring::open(config)
+        }
+        result => result,
+    }
+    .map_err(|refusal| match refusal {
+        uring::Refusal::Errno(step, errno) => {
+            let reason = match errno {
+                Errno::PERM | Errno::ACCESS => Reason::Forbidden,
+                Errno::NOSYS | Errno::OPNOTSUPP => Reason::Absent,
+                Errno::NOMEM => Reason::NoMemory,
+                Errno::MFILE | Errno::NFILE => Reason::NoDescriptor,
+                errno => Reason::Failed(errno.raw_os_error()),
+            };
+            Refused { reason: Some(reason), error: error::setup(step, errno) }
+        }
+        uring::Refusal::Lacks(what) => {
+            Refused { reason: Some(Reason::TooOld(what.clone())), error: error::unsupported(what) }
+        }
+    })
+}
+
+#[cfg(not(all(test, any(loom, shuttle))))]
+fn open_pool(config: &Builder) -> io::Result<Parts> {
+    const ENTRIES_MAX: u32 = 32768;
+    let probe = pool::probe();
+    if let Some(missing) = config.required.iter().find(|&&opcode| !probe.supports(opcode)) {
+        return Err(error::unsupported(format!("the pool of threads lacks the op {missing:?}")));
+    }
+    if !config.clamp && config.queue_depth > ENTRIES_MAX {
+        return Err(error::setup("set-up of the pool", Errno::INVAL));
+    }
+    let entries = config.queue_depth.min(ENTRIES_MAX).next_power_of_two();
+    let completions =
+        config.completions.unwrap_or(entries * 2).min(ENTRIES_MAX * 2).next_power_of_two();
+    let opened = memory::Kernel::open(entries, completions, |wire| {
+        Ok(Box::new(pool::Pool::new(wire, config.pool_threads_max)?))
+    });
+    let (kernel, sq, cq) = opened.map_err(|errno| error::setup("set-up of the pool", errno))?;
+    Ok(Parts { sq, cq, kernel: Kernel::Memory(kernel), probe })
+}

@@ -1,0 +1,179 @@
+//! One kernel or the other, asked in the same words.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::uring::{Cq, Params, Probe, Sq};
+use super::{memory, uring};
+use crate::inflight::Workers;
+
+/// A new ring, in the parts that its owners will hold.
+pub(crate) struct Parts {
+    pub(crate) sq: Sq,
+    pub(crate) cq: Cq,
+    pub(crate) kernel: Kernel,
+    pub(crate) probe: Probe,
+}
+
+/// The ring's kernel side, and what can be seen of its counters without a lock.
+pub(crate) enum Kernel {
+    Uring(uring::Kernel),
+    Memory(memory::Kernel),
+}
+
+impl Kernel {
+    pub(crate) const fn params(&self) -> &Params {
+        match self {
+            Self::Uring(kernel) => kernel.params(),
+            Self::Memory(kernel) => kernel.params(),
+        }
+    }
+
+    /// How many calls of it there were.
+    pub(crate) fn enters(&self) -> u64 {
+        match self {
+            Self::Uring(kernel) => kernel.enters(),
+            Self::Memory(kernel) => kernel.enters(),
+        }
+    }
+
+    /// How many calls in a row were refused, by the last of them.
+    pub(crate) fn refusals(&self) -> u32 {
+        match self {
+            Self::Uring(kernel) => kernel.refusals(),
+            Self::Memory(_) => 0,
+        }
+    }
+
+    /// Whether a CQE is there to be popped.
+    pub(crate) fn cq_ready(&self) -> bool {
+        match self {
+            Self::Uring(kernel) => kernel.cq_ready(),
+            Self::Memory(kernel) => kernel.cq_ready(),
+        }
+    }
+
+    /// Whether the kernel has something for us that it hands over only when asked.
+    pub(crate) fn wants_enter(&self) -> bool {
+        match self {
+            Self::Uring(kernel) => kernel.wants_enter(),
+            Self::Memory(kernel) => kernel.overflowed(),
+        }
+    }
+
+    /// Whether CQEs that did not fit wait in the kernel.
+    pub(crate) fn overflowed(&self) -> bool {
+        match self {
+            Self::Uring(kernel) => kernel.overflowed(),
+            Self::Memory(kernel) => kernel.overflowed(),
+        }
+    }
+
+    /// Makes the kernel take up to `count` published SQEs. Returns how many it took.
+    pub(crate) fn submit(&self, count: u32) -> Result<u32, Errno> {
+        match self {
+            Self::Uring(kernel) => kernel.submit(count),
+            Self::Memory(kernel) => Ok(kernel.submit(count)),
+        }
+    }
+
+    /// Submits, then waits until a CQE is there, or for the time.
+    pub(crate) fn submit_and_wait(&self, count: u32, time: Option<Duration>) -> Result<u32, Errno> {
+        match self {
+            Self::Uring(kernel) => kernel.submit_and_wait(count, time),
+            Self::Memory(kernel) => kernel.submit_and_wait(count, time),
+        }
+    }
+
+    /// Has the kernel hand over what it can, without waiting.
+    pub(crate) fn flush(&self) -> Result<(), Errno> {
+        match self {
+            Self::Uring(kernel) => kernel.flush(),
+            Self::Memory(kernel) => {
+                kernel.flush();
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until the SQPOLL thread has made room in the SQ.
+    pub(crate) fn wait_for_room(&self) -> Result<(), Errno> {
+        match self {
+            Self::Uring(kernel) => kernel.wait_for_room(),
+            Self::Memory(_) => Ok(()),
+        }
+    }
+
+    /// Somebody is about to reap.
+    pub(crate) fn begin_reap(&self) {
+        match self {
+            Self::Uring(_) => {} // Its descriptor is readable by the CQ itself.
+            Self::Memory(kernel) => kernel.begin_reap(),
+        }
+    }
+
+    /// Somebody has reaped, and may have left some.
+    pub(crate) fn end_reap(&self) {
+        match self {
+            Self::Uring(_) => {}
+            Self::Memory(kernel) => kernel.end_reap(),
+        }
+    }
+
+    /// Sets how many workers the kernel may make.
+    pub(crate) fn limit_workers(&self, most: u32) -> Result<(), Errno> {
+        match self {
+            Self::Uring(kernel) => kernel.limit_workers(most),
+            Self::Memory(kernel) => {
+                kernel.limit_workers(most);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether it is one of ours.
+    pub(crate) const fn is_in_memory(&self) -> bool {
+        matches!(self, Self::Memory(_))
+    }
+
+    /// Whether its workers are the ring's own, and not those of the thread that submits.
+    pub(crate) const fn has_own_workers(&self) -> bool {
+        match self {
+            Self::Uring(kernel) => kernel.params().sqpoll,
+            Self::Memory(_) => true,
+        }
+    }
+
+    /// The workers of this ring, if it has its own and knows.
+    pub(crate) fn workers(&self) -> Option<Workers> {
+        match self {
+            Self::Uring(_) => None,
+            Self::Memory(kernel) => Some(kernel.workers()),
+        }
+    }
+
+    pub(crate) fn register_eventfd(&self, eventfd: BorrowedFd<'_>) -> Result<(), Errno> {
+        match self {
+            Self::Uring(kernel) => kernel.register_eventfd(eventfd),
+            Self::Memory(kernel) => kernel.register_eventfd(eventfd),
+        }
+    }
+
+    pub(crate) fn unregister_eventfd(&self) -> Result<(), Errno> {
+        match self {
+            Self::Uring(kernel) => kernel.unregister_eventfd(),
+            Self::Memory(kernel) => kernel.unregister_eventfd(),
+        }
+    }
+}
+
+impl AsFd for Kernel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Uring(kernel) => kernel.as_fd(),
+            Self::Memory(kernel) => kernel.as_fd(),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! One SQE as a blocking system call, answered as io_uring answers.
+//!
+//! Not: ops that wait for a descriptor or a time (`poller.rs`), cancels (`mod.rs`).
+#![allow(unsafe_code)] // SQEs carry addresses. `op::Op` keeps them good until the last CQE.
+
+use std::ffi::CStr;
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{BorrowedFd, RawFd};
+use std::ptr::with_exposed_provenance;
+
+use rustix::fs::{
+    Advice, AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, ResolveFlags, Statx, StatxFlags,
+};
+use rustix::io::{Errno, ReadWriteFlags};
+
+use crate::op::{Opcode, Sqe};
+
+/// The ops that are done by a call here.
+pub(super) const CALLS: [Opcode; 16] = [
+    Opcode::READ,
+    Opcode::WRITE,
+    Opcode::READV,
+    Opcode::WRITEV,
+    Opcode::FSYNC,
+    Opcode::FALLOCATE,
+    Opcode::CLOSE,
+    Opcode::STATX,
+    Opcode::FADVISE,
+    Opcode::OPENAT2,
+    Opcode::RENAMEAT,
+    Opcode::UNLINKAT,
+    Opcode::MKDIRAT,
+    Opcode::SYMLINKAT,
+    Opcode::LINKAT,
+    Opcode::FTRUNCATE,
+];
+
+/// Makes the call. With `nowait`, a transfer that would have to wait gives `EAGAIN`, where the file
+/// can tell.
+pub(super) fn exec(sqe: &Sqe, nowait: bool) -> i32 {
+    match call(sqe, nowait) {
+        Ok(value) => i32::try_from(value).unwrap_or(i32::MAX),
+        Err(errno) => -errno.raw_os_error(),
+    }
+}
+
+fn call(sqe: &Sqe, nowait: bool) -> Result<usize, Errno> {
+    match sqe.opcode {
+        Opcode::READ | Opcode::READV => read(sqe, nowait),
+        Opcode::WRITE | Opcode::WRITEV => write(sqe, nowait),
+        Opcode::FSYNC => fsync(sqe),
+        Opcode::FALLOCATE => {
+            let mode = FallocateFlags::from_bits_retain(sqe.len);
+            done(rustix::fs::fallocate(fd(sqe.fd)?, mode, sqe.off, sqe.addr))
+        }
+        Opcode::FTRUNCATE => done(rustix::fs::ftruncate(fd(sqe.fd)?, sqe.off)),
+        Opcode::FADVISE => fadvise(sqe),
+        Opcode::CLOSE => close(sqe.fd),
+        Opcode::STATX => statx(sqe),
+        Opcode::OPENAT2 => openat2(sqe),
+        Opcode::RENAMEAT => {
+            let flags = RenameFlags::from_bits_retain(sqe.op_flags);
+            let (from, to) = (path(sqe.addr)?, path(sqe.off)?);
+            done(rustix::fs::renameat_with(directory(sqe.fd)?, from, second(sqe)?, to, flags))
+        }
+        Opcode::UNLINKAT => {
+            let flags = AtFlags::from_bits_retain(sqe.op_flags);
+            done(rustix::fs::unlinkat(directory(sqe.fd)?, path(sqe.addr)?, flags))
+        }
+        Opcode::MKDIRAT => {
+            let mode = Mode::from_bits_retain(sqe.len);
+            done(rustix::fs::mkdirat(directory(sqe.fd)?, path(sqe.addr)?, mode))
+        }
+        Opcode::SYMLINKAT => {
+            let (target, link) = (path(sqe.addr)?, path(sqe.off)?);
+            done(rustix::fs::symlinkat(target, directory(sqe.fd)?, link))
+        }
+        Opcode::LINKAT => {
+            let flags = AtFlags::from_bits_retain(sqe.op_flags);
+            let (from, to) = (path(sqe.addr)?, path(sqe.off)?);
+            done(rustix::fs::linkat(directory(sqe.fd)?, from, second(sqe)?, to, flags))
+        }
+        _ => Err(Errno::INVAL),
+    }
+}
+
+fn done(result: Result<(), Errno>) -> Result<usize, Errno> {
+    result.map(|()| 0)
+}
+
+// What SQEs name.
+
+pub(super) fn fd<'a>(raw: RawFd) -> Result<BorrowedFd<'a>, Errno> {
+    if raw < 0 {
+        return Err(Errno::BADF);
+    }
+    // SAFETY: the op's lease keeps it open until the last CQE.
+    Ok(unsafe { BorrowedFd::borrow_raw(raw) })
+}
+
+/// The directory that a path starts from.
+fn directory<'a>(raw: RawFd) -> Result<BorrowedFd<'a>, Errno> {
+    if raw == libc::AT_FDCWD { Ok(rustix::fs::CWD) } else { fd(raw) }
+}
+
+/// The directory of the second path, in `len`.
+#[allow(clippy::cast_possible_wrap)] // The same 32 bits.
+fn second<'a>(sqe: &Sqe) -> Result<BorrowedFd<'a>, Errno> {
+    directory(sqe.len as RawFd)
+}
+
+fn at<T>(address: u64) -> Result<*const T, Errno> {
+    let address = usize::try_from(address).map_err(|_| Errno::FAULT)?;
+    if address == 0 { Err(Errno::FAULT) } else { Ok(with_exposed_provenance(address)) }
+}
+
+fn path<'a>(address: u64) -> Result<&'a CStr, Errno> {
+    // SAFETY: a path of the op's, which ends with a NUL and stays until the last CQE.
+    Ok(unsafe { CStr::from_ptr(at(address)?) })
+}
+
+/// The buffers of a transfer: an array of them, or the one that the SQE itself names.
+fn buffers(sqe: &Sqe) -> Result<Vec<libc::iovec>, Errno> {
+    if matches!(sqe.opcode, Opcode::READV | Opcode::WRITEV) {
+        let count = sqe.len as usize;
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        // SAFETY: an array of the op's, of that many.
+        return Ok(unsafe { std::slice::from_raw_parts(at(sqe.addr)?, count) }.to_vec());
+    }
+    let base = if sqe.len == 0 { std::ptr::null() } else { at::<libc::c_void>(sqe.addr)? };
+    Ok(vec![libc::iovec { iov_base: base.cast_mut(), iov_len: sqe.len as usize }])
+}
+
+// Calls.
+
+fn flags(sqe: &Sqe, nowait: bool) -> ReadWriteFlags {
+    let asked = ReadWriteFlags::from_bits_retain(sqe.op_flags);
+    if nowait { asked | ReadWriteFlags::NOWAIT } else { asked }
+}
+
+fn read(sqe: &Sqe, nowait: bool) -> Result<usize, Errno> {
+    let (fd, mut buffers) = (fd(sqe.fd)?, buffers(sqe)?);
+    // SAFETY: `IoSliceMut` has the layout of an iovec; each is memory of the op's to be filled,
+    // which nobody reads before the last CQE.
+    let parts = unsafe {
+        std::slice::from_raw_parts_mut(buffers.as_mut_ptr().cast::<IoSliceMut<'_>>(), buffers.len())
+    };
+    transfer(nowait, |nowait| rustix::io::preadv2(fd, parts, sqe.off, flags(sqe, nowait)))
+}
+
+fn write(sqe: &Sqe, nowait: bool) -> Result<usize, Errno> {
+    let (fd, buffers) = (fd(sqe.fd)?, buffers(sqe)?);
+    // SAFETY: `IoSlice` has the layout of an iovec; each is memory of the op's, filled.
+    let parts = unsafe {
+        std::slice::from_raw_parts(buffers.as_ptr().cast::<IoSlice<'_>>(), buffers.len())
+    };
+    transfer(nowait, |nowait| rustix::io::pwritev2(fd, parts, sqe.off, flags(sqe, nowait)))
+}
+
+/// A file that cannot tell whether it would wait is asked without.
+fn transfer(
+    nowait: bool,
+    mut call: impl FnMut(bool) -> Result<usize, Errno>,
+) -> Result<usize, Errno> {
+    match call(nowait) {
+        Err(Errno::OPNOTSUPP) if nowait => call(false),
+        result => result,
+    }
+}
+
+fn fsync(sqe: &Sqe) -> Result<usize, Errno> {
+    const DATASYNC: u32 = 1;
+    match sqe.op_flags {
+        0 => done(rustix::fs::fsync(fd(sqe.fd)?)),
+        DATASYNC => done(rustix::fs::fdatasync(fd(sqe.fd)?)),
+        _ => Err(Errno::INVAL),
+    }
+}
+
+fn fadvise(sqe: &Sqe) -> Result<usize, Errno> {
+    const ADVICES: [Advice; 6] = [
+        Advice::Normal,
+        Advice::Random,
+        Advice::Sequential,
+        Advice::WillNeed,
+        Advice::DontNeed,
+        Advice::NoReuse,
+    ];
+    let advice = ADVICES.into_iter().find(|&advice| advice as u32 == sqe.op_flags);
+    let len = if sqe.len == 0 { sqe.addr } else { sqe.len.into() };
+    let advice = advice.ok_or(Errno::INVAL)?;
+    done(rustix::fs::fadvise(fd(sqe.fd)?, sqe.off, std::num::NonZeroU64::new(len), advice))
+}
+
+fn close(raw: RawFd) -> Result<usize, Errno> {
+    if raw < 0 {
+        return Err(Errno::BADF);
+    }
+    // SAFETY: the op owns the number: `close` waits until nobody uses it.
+    let closed = unsafe { libc::close(raw) };
+    if closed == 0 { Ok(0) } else { Err(last_errno()) }
+}
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+fn statx(sqe: &Sqe) -> Result<usize, Errno> {
+    let flags = AtFlags::from_bits_retain(sqe.op_flags);
+    let mask = StatxFlags::from_bits_retain(sqe.len);
+    let answer = at::<Statx>(sqe.off)?.cast_mut();
+    let statx = rustix::fs::statx(directory(sqe.fd)?, path(sqe.addr)?, flags, mask)?;
+    // SAFETY: the op's room for the answer, which has this layout.
+    unsafe { answer.write(statx) };
+    Ok(0)
+}
+
+/// `struct open_how`, of which the op says how much it knows.
+#[repr(C)]
+struct How {
+    flags: u64,
+    mode: u64,
+    resolve: u64,
+}
+
+fn openat2(sqe: &Sqe) -> Result<usize, Errno> {
+    if sqe.len as usize != size_of::<How>() {
+        return Err(Errno::INVAL);
+    }
+    // SAFETY: the op's, of that length.
+    let how = unsafe { at::<How>(sqe.off)?.read() };
+    // The call refuses what it does not know; what does not fit into its types it cannot know.
+    let flags = u32::try_from(how.flags).map_err(|_| Errno::INVAL)?;
+    let mode = u32::try_from(how.mode).map_err(|_| Errno::INVAL)?;
+    let flags = OFlags::from_bits_retain(flags);
+    let resolve = ResolveFlags::from_bits_retain(how.resolve);
+    let (from, path) = (directory(sqe.fd)?, path(sqe.addr)?);
+    let mode = Mode::from_bits_retain(mode);
+    let opened = rustix::fs::openat2(from, path, flags, mode, resolve)?;
+    Ok(usize::try_from(std::os::fd::IntoRawFd::into_raw_fd(opened)).unwrap_or(usize::MAX))
+}

@@ -1,0 +1,275 @@
+//! An old kernel made of threads, for machines whose own does not let us have io_uring.
+//!
+//! Each op is a blocking system call (`exec.rs`) on one of its threads (`workers.rs`), unless it
+//! waits for a descriptor or for a time: those wait in one thread for all (`poller.rs`). A cancel
+//! is answered as Linux answers it. What it does not know is `EINVAL`. Not: rings (`memory.rs`), nor
+//! how many threads ops may block (`inflight/admission.rs`, by `limit_workers`).
+
+mod exec;
+mod poller;
+mod workers;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use super::memory::{Backend, Wire};
+use super::uring::Probe;
+use crate::op::{Opcode, Sqe};
+use crate::sync::Arc;
+use poller::Poller;
+use workers::Workers;
+
+/// What it can do.
+const KNOWN: [Opcode; 6] = [
+    Opcode::NOP,
+    Opcode::POLL_ADD,
+    Opcode::POLL_REMOVE,
+    Opcode::TIMEOUT,
+    Opcode::TIMEOUT_REMOVE,
+    Opcode::ASYNC_CANCEL,
+];
+
+const IN_WORKER: u8 = 1 << 4;
+
+pub(super) fn probe() -> Probe {
+    Probe::of_opcodes(KNOWN.into_iter().chain(exec::CALLS))
+}
+
+pub(super) struct Pool {
+    shared: Arc<Shared>,
+}
+
+/// What its threads share.
+struct Shared {
+    wire: Arc<Wire>,
+    workers: Workers,
+    poller: Poller,
+}
+
+impl Pool {
+    pub(super) fn new(wire: &Arc<Wire>, most: u32) -> Result<Self, Errno> {
+        let shared =
+            Shared { wire: Arc::clone(wire), workers: Workers::new(most), poller: Poller::new()? };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // Its threads end when they come to it: one may be stuck in a call.
+        self.shared.workers.end();
+        self.shared.poller.end();
+    }
+}
+
+impl Backend for Pool {
+    fn begin(&self, sqe: Sqe) {
+        self.shared.begin(sqe);
+    }
+
+    fn limit_workers(&self, most: u32) {
+        self.shared.workers.limit(most);
+        Workers::serve(&self.shared);
+    }
+
+    fn workers(&self) -> crate::inflight::Workers {
+        self.shared.workers.count()
+    }
+}
+
+impl Shared {
+    fn begin(self: &Arc<Self>, sqe: Sqe) {
+        if sqe.flags & !IN_WORKER != 0 {
+            // Links, drains, fixed files, provided buffers.
+            return self.answer(&sqe, Err(Errno::INVAL));
+        }
+        match sqe.opcode {
+            Opcode::NOP if sqe.flags == 0 => self.give(&sqe, nop(&sqe)),
+            Opcode::TIMEOUT => match Poller::add_timeout(self, &sqe) {
+                Ok(()) => {}
+                Err(errno) => self.answer(&sqe, Err(errno)),
+            },
+            Opcode::POLL_ADD => self.poll_add(sqe),
+            Opcode::TIMEOUT_REMOVE => self.change_timeout(&sqe),
+            Opcode::POLL_REMOVE => self.change_poll(&sqe),
+            Opcode::ASYNC_CANCEL => self.cancel(&sqe),
+            Opcode::READ | Opcode::WRITE | Opcode::READV | Opcode::WRITEV
+                if sqe.flags == 0 && waits(sqe.fd) =>
+            {
+                self.transfer(sqe);
+            }
+            _ => Workers::add(self, sqe, false),
+        }
+    }
+
+    fn answer(&self, sqe: &Sqe, result: Result<i32, Errno>) {
+        self.give(sqe, result.unwrap_or_else(|errno| -errno.raw_os_error()));
+    }
+
+    fn give(&self, sqe: &Sqe, result: i32) {
+        self.wire.give(sqe.user_data, result);
+    }
+
+    /// A worker does it.
+    fn done_by_worker(self: &Arc<Self>, sqe: Sqe, waits: bool) {
+        let result = if sqe.opcode == Opcode::NOP { nop(&sqe) } else { exec::exec(&sqe, waits) };
+        if waits && result == -Errno::AGAIN.raw_os_error() {
+            // Somebody else was quicker.
+            return self.transfer_later(sqe);
+        }
+        self.workers.over(&sqe);
+        self.give(&sqe, result);
+    }
+
+    // Descriptors that have something to say when they like.
+
+    fn transfer(self: &Arc<Self>, sqe: Sqe) {
+        if ready(sqe.fd, interest(&sqe)).is_empty() {
+            self.transfer_later(sqe);
+        } else {
+            Workers::add(self, sqe, true);
+        }
+    }
+
+    fn transfer_later(self: &Arc<Self>, sqe: Sqe) {
+        let events = interest(&sqe);
+        match Poller::watch(self, sqe, events) {
+            Ok(()) => self.workers.over(&sqe),
+            // It cannot be watched: then it does not wait.
+            Err(Errno::PERM) => Workers::add(self, sqe, false),
+            Err(errno) => self.answer(&sqe, Err(errno)),
+        }
+    }
+
+    fn poll_add(self: &Arc<Self>, sqe: Sqe) {
+        const MULTISHOT: u32 = 1;
+        if sqe.len & MULTISHOT != 0 {
+            return self.answer(&sqe, Err(Errno::INVAL));
+        }
+        let events = events(&sqe);
+        let now = match poll_now(sqe.fd, events) {
+            Ok(now) => now,
+            Err(errno) => return self.answer(&sqe, Err(errno)),
+        };
+        if !now.is_empty() {
+            return self.give(&sqe, i32::from(now.bits()));
+        }
+        if let Err(errno) = Poller::watch(self, sqe, events) {
+            self.answer(&sqe, Err(errno));
+        }
+    }
+
+    /// A watched descriptor is ready for an op.
+    fn is_ready(self: &Arc<Self>, sqe: Sqe, events: PollFlags) {
+        if sqe.opcode == Opcode::POLL_ADD {
+            self.give(&sqe, i32::from(events.bits()));
+        } else {
+            Workers::add(self, sqe, true);
+        }
+    }
+
+    // Ops that end or change others.
+
+    fn cancel(&self, cancel: &Sqe) {
+        if cancel.op_flags != 0 {
+            return self.answer(cancel, Err(Errno::INVAL));
+        }
+        let is_target = |sqe: &Sqe| sqe.user_data == cancel.addr;
+        let result = if let Some(target) = self.take_waiting(is_target) {
+            self.answer(&target, Err(Errno::CANCELED));
+            Ok(0)
+        } else if self.workers.runs(cancel.addr) {
+            Err(Errno::ALREADY)
+        } else {
+            Err(Errno::NOENT)
+        };
+        self.answer(cancel, result);
+    }
+
+    /// An op that nobody has begun.
+    fn take_waiting(&self, is_it: impl Fn(&Sqe) -> bool) -> Option<Sqe> {
+        self.poller.take(&is_it).or_else(|| self.workers.take(&is_it))
+    }
+
+    fn change_timeout(&self, change: &Sqe) {
+        const UPDATE: u32 = 1 << 1;
+        let is_target = |sqe: &Sqe| sqe.opcode == Opcode::TIMEOUT && sqe.user_data == change.addr;
+        let Some(target) = self.poller.take(&is_target) else {
+            return self.answer(change, Err(Errno::NOENT));
+        };
+        if change.op_flags & UPDATE == 0 {
+            self.answer(&target, Err(Errno::CANCELED));
+            return self.answer(change, Ok(0));
+        }
+        let result = self.poller.set_timeout(&target, change.off, change.op_flags & !UPDATE);
+        if result.is_err() {
+            self.answer(&target, Err(Errno::CANCELED));
+        }
+        self.answer(change, result.map(|()| 0));
+    }
+
+    fn change_poll(self: &Arc<Self>, change: &Sqe) {
+        const UPDATE_EVENTS: u32 = 1 << 1;
+        let is_target = |sqe: &Sqe| sqe.opcode == Opcode::POLL_ADD && sqe.user_data == change.addr;
+        let Some(mut target) = self.poller.take(&is_target) else {
+            return self.answer(change, Err(Errno::NOENT));
+        };
+        match change.len {
+            0 => self.answer(&target, Err(Errno::CANCELED)),
+            UPDATE_EVENTS => {
+                target.op_flags = change.op_flags;
+                self.poll_add(target);
+            }
+            _ => {
+                self.poll_add(target);
+                return self.answer(change, Err(Errno::INVAL));
+            }
+        }
+        self.answer(change, Ok(0));
+    }
+}
+
+/// What the user has asked it to answer, or nothing.
+fn nop(sqe: &Sqe) -> i32 {
+    const INJECT_RESULT: u32 = 1;
+    #[allow(clippy::cast_possible_wrap)] // The same 32 bits.
+    let injected = sqe.len as i32;
+    if sqe.op_flags & INJECT_RESULT != 0 { injected } else { 0 }
+}
+
+/// Whether transfers of this descriptor may wait for somebody else.
+fn waits(raw: i32) -> bool {
+    let Ok(fd) = exec::fd(raw) else { return false };
+    let Ok(stat) = rustix::fs::fstat(fd) else { return false };
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile | FileType::Directory | FileType::BlockDevice => false,
+        _ => true,
+    }
+}
+
+fn interest(sqe: &Sqe) -> PollFlags {
+    match sqe.opcode {
+        Opcode::READ | Opcode::READV => PollFlags::IN,
+        _ => PollFlags::OUT,
+    }
+}
+
+fn events(sqe: &Sqe) -> PollFlags {
+    #[allow(clippy::cast_possible_truncation)] // The bits of poll(2).
+    PollFlags::from_bits_retain(sqe.op_flags as u16)
+}
+
+/// What a descriptor is ready for now, or an error of `poll(2)` as readiness.
+fn ready(raw: i32, events: PollFlags) -> PollFlags {
+    poll_now(raw, events).unwrap_or(PollFlags::ERR)
+}
+
+fn poll_now(raw: i32, events: PollFlags) -> Result<PollFlags, Errno> {
+    let fd = exec::fd(raw)?;
+    let mut fds = [PollFd::new(&fd, events)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    rustix::event::poll(&mut fds, Some(&now))?;
+    let found = fds[0].revents();
+    if found.contains(PollFlags::NVAL) { Err(Errno::BADF) } else { Ok(found) }
+}
