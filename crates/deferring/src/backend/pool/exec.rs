@@ -9,10 +9,12 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr::with_exposed_provenance;
 
 use rustix::fs::{
-    Advice, AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, ResolveFlags, Statx, StatxFlags,
+    Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Statx,
+    StatxFlags,
 };
 use rustix::io::{Errno, ReadWriteFlags};
 
+use crate::CURRENT;
 use crate::op::{Opcode, Sqe};
 
 /// The ops that are done by a call here.
@@ -147,7 +149,7 @@ fn read(sqe: &Sqe, nowait: bool) -> Result<usize, Errno> {
     let parts = unsafe {
         std::slice::from_raw_parts_mut(buffers.as_mut_ptr().cast::<IoSliceMut<'_>>(), buffers.len())
     };
-    transfer(nowait, |nowait| rustix::io::preadv2(fd, parts, sqe.off, flags(sqe, nowait)))
+    transfer(sqe, nowait, |at, flags| rustix::io::preadv2(fd, parts, at, flags))
 }
 
 fn write(sqe: &Sqe, nowait: bool) -> Result<usize, Errno> {
@@ -156,18 +158,29 @@ fn write(sqe: &Sqe, nowait: bool) -> Result<usize, Errno> {
     let parts = unsafe {
         std::slice::from_raw_parts(buffers.as_ptr().cast::<IoSlice<'_>>(), buffers.len())
     };
-    transfer(nowait, |nowait| rustix::io::pwritev2(fd, parts, sqe.off, flags(sqe, nowait)))
+    transfer(sqe, nowait, |at, flags| rustix::io::pwritev2(fd, parts, at, flags))
 }
 
-/// A file that cannot tell whether it would wait is asked without.
+/// A file that cannot tell whether it would wait is asked without. io_uring ignores the offset of
+/// what has none, but for sockets, which take zero.
 fn transfer(
+    sqe: &Sqe,
     nowait: bool,
-    mut call: impl FnMut(bool) -> Result<usize, Errno>,
+    mut call: impl FnMut(u64, ReadWriteFlags) -> Result<usize, Errno>,
 ) -> Result<usize, Errno> {
-    match call(nowait) {
-        Err(Errno::OPNOTSUPP) if nowait => call(false),
+    let mut again = |at, nowait| match call(at, flags(sqe, nowait)) {
+        Err(Errno::OPNOTSUPP) if nowait => call(at, flags(sqe, false)),
+        result => result,
+    };
+    match again(sqe.off, nowait) {
+        Err(Errno::SPIPE) if sqe.off == 0 || !is_socket(sqe.fd) => again(CURRENT, nowait),
         result => result,
     }
+}
+
+fn is_socket(raw: RawFd) -> bool {
+    let stat = fd(raw).and_then(rustix::fs::fstat);
+    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket)
 }
 
 fn fsync(sqe: &Sqe) -> Result<usize, Errno> {

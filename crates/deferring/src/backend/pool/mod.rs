@@ -195,7 +195,7 @@ impl Shared {
     fn change_timeout(&self, change: &Sqe) {
         const UPDATE: u32 = 1 << 1;
         let is_target = |sqe: &Sqe| sqe.opcode == Opcode::TIMEOUT && sqe.user_data == change.addr;
-        let Some(target) = self.poller.take(&is_target) else {
+        let Some(target) = self.poller.take(is_target) else {
             return self.answer(change, Err(Errno::NOENT));
         };
         if change.op_flags & UPDATE == 0 {
@@ -212,7 +212,7 @@ impl Shared {
     fn change_poll(self: &Arc<Self>, change: &Sqe) {
         const UPDATE_EVENTS: u32 = 1 << 1;
         let is_target = |sqe: &Sqe| sqe.opcode == Opcode::POLL_ADD && sqe.user_data == change.addr;
-        let Some(mut target) = self.poller.take(&is_target) else {
+        let Some(mut target) = self.poller.take(is_target) else {
             return self.answer(change, Err(Errno::NOENT));
         };
         match change.len {
@@ -242,10 +242,10 @@ fn nop(sqe: &Sqe) -> i32 {
 fn waits(raw: i32) -> bool {
     let Ok(fd) = exec::fd(raw) else { return false };
     let Ok(stat) = rustix::fs::fstat(fd) else { return false };
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile | FileType::Directory | FileType::BlockDevice => false,
-        _ => true,
-    }
+    !matches!(
+        FileType::from_raw_mode(stat.st_mode),
+        FileType::RegularFile | FileType::Directory | FileType::BlockDevice
+    )
 }
 
 fn interest(sqe: &Sqe) -> PollFlags {
