@@ -19,6 +19,7 @@ mod deadlines;
 mod descriptors;
 mod end;
 mod fs;
+mod hashers;
 mod host;
 mod ops;
 mod process_ring;
