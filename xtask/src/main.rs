@@ -2,10 +2,12 @@
 //!
 //! This file knows the commands by name and nothing about what they do. It is not a build script:
 //! the crates build with plain cargo. Each command is a file: `ci.rs`, `tidy/mod.rs`, `models.rs`,
-//! `hazards.rs`, `sanitize.rs`, `compare_cp/mod.rs`; where the project lies is in `project.rs`.
+//! `hazards.rs`, `sanitize.rs`, `compare_cp/mod.rs`, `bench.rs`; where the project lies is in
+//! `project.rs`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A tool talks to whoever started it.
 
+mod bench;
 mod ci;
 mod compare_cp;
 mod hazards;
@@ -28,6 +30,9 @@ usage: cargo xtask <command>
   sanitize      the tests under AddressSanitizer with its search for leaks
   compare-cp    `deferring cp -r` against the system's `cp -r`, on a tree made for it
                 [--files N] [--rounds R] [--dir DIR]
+  bench         what the drivers cost: `w9`, many tasks on tokio by each way to read; `hop`, one op at
+                a time under each driver; some minutes each
+                w9|hop [--quick] [--rounds N] [--mib N] [--tasks N] [--dir DIR]
   help          this text";
 
 fn main() -> ExitCode {
@@ -48,6 +53,8 @@ fn main() -> ExitCode {
             Ok(options) => report(compare_cp::run(&options)),
             Err(why) => misused(&why),
         },
+        ("bench", [_, ..]) => report(bench::run(options)),
+        ("bench", []) => misused("bench which? w9 or hop"),
         ("help" | "--help" | "-h", _) => {
             println!("{USAGE}");
             ExitCode::SUCCESS
