@@ -30,7 +30,12 @@ pub(crate) struct Host {
     in_place: AtomicBool,
     /// The task that polled a handle last, as far as its waker tells.
     last_task: plain::AtomicUsize,
+    /// How often that was the same one.
+    streak: plain::AtomicU32,
 }
+
+/// How many first polls in a row make a task alone. Of a crowd of busy ones, two in a row come often.
+const ALONE: u32 = if cfg!(all(test, any(loom, shuttle))) { 1 } else { 16 };
 
 impl Host {
     /// From now on somebody turns the ring; `in_place` if any thread may.
@@ -49,14 +54,23 @@ impl Host {
         self.drives() && !self.in_place.load(Ordering::Relaxed)
     }
 
-    /// Whether a task that awaits an op alone may turn the ring itself: it polled a handle the last
-    /// time, too. Where there are several, their ops go out together.
+    /// Whether a task that awaits an op alone may turn the ring itself: for some time nobody else has
+    /// polled a handle. Where there are several, their ops go out together.
     fn is_alone(&self, waker: &Waker) -> bool {
         if !self.in_place.load(Ordering::Relaxed) {
             return false;
         }
         let task = waker.data().addr();
-        self.last_task.swap(task, Ordering::Relaxed) == task
+        if self.last_task.load(Ordering::Relaxed) != task {
+            self.last_task.store(task, Ordering::Relaxed);
+            self.streak.store(0, Ordering::Relaxed);
+            return false;
+        }
+        let streak = self.streak.load(Ordering::Relaxed);
+        if streak < ALONE {
+            self.streak.store(streak + 1, Ordering::Relaxed);
+        }
+        streak == ALONE
     }
 
     /// Calls the task, if it waits.

@@ -3,7 +3,7 @@
 //! [`block_on`]: the calling thread. `thread.rs`: one of the ring's own. `host.rs`: a task in a
 //! reactor, of tokio (`tokio.rs`) or async-io (`async_io.rs`). Driving by hand needs none of them.
 //! `seat.rs` lets one turn the ring at a time; `process.rs` has the ring of the whole process. What a
-//! turn *is*, is in `turn/`; the names of runtimes appear nowhere but in this folder.
+//! turn *is*, is in `turn/`; the names of runtimes appear nowhere but here and in `adapt/`.
 
 #[cfg(all(feature = "async-io", not(all(test, any(loom, shuttle)))))]
 mod async_io;
