@@ -104,11 +104,16 @@ impl Shared {
         if poisoned {
             return; // All that was out has been given up.
         }
-        self.change(calls, Inflight::cancel_all);
         // None: never, which is what a timeout beyond the end of time asks for.
         let deadline = Instant::now().checked_add(self.drain_timeout);
+        let late = || deadline.is_some_and(|deadline| deadline <= Instant::now());
+        // A reactor's task sees the completions, too: the last of them must not be taken from under
+        // whoever sleeps until it comes.
+        let seated = self.seat.take_unless(late);
+        self.change(calls, Inflight::cancel_all);
         while self.drain_once(deadline, calls) {}
         self.give_up(calls);
+        drop(seated);
     }
 
     /// From now on nothing can be queued. True if the ring was poisoned before.
