@@ -30,7 +30,13 @@ pub(crate) struct Host {
     in_place: AtomicBool,
     /// The task that polled a handle last, as far as its waker tells.
     last_task: plain::AtomicUsize,
+    /// How often it has done so since it last had to wait.
+    alone: plain::AtomicUsize,
 }
+
+/// How often a task in a row may turn the ring itself. What ends at once would keep it going for ever,
+/// and in an executor that does not count that, all others from having their turn.
+const ALONE_MAX: usize = 64;
 
 impl Host {
     /// From now on somebody turns the ring; `in_place` if any thread may.
@@ -57,6 +63,15 @@ impl Host {
         }
         let task = waker.data().addr();
         self.last_task.swap(task, Ordering::Relaxed) == task
+            && self.alone.fetch_add(1, Ordering::Relaxed) < ALONE_MAX
+    }
+
+    /// A task that awaits an op has to wait, so that others have their turn.
+    pub(crate) fn rests(&self) {
+        // Most often it is so already, and a look is cheaper than a store.
+        if self.alone.load(Ordering::Relaxed) > 0 {
+            self.alone.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Calls the task, if it waits.
