@@ -3,6 +3,7 @@
 //! Not: what a turn is (`turn/`), nor who sits down (the other files here).
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -57,6 +58,18 @@ impl Seat {
             self.taken.compare_exchange(false, true, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         // Not `then_some`: a `Seated` that is made and dropped would free the other's seat.
         free.then(|| Seated { seat: self })
+    }
+
+    /// The same, when whoever has it has got up; `None` if it is too late then. Nobody sits for long in a
+    /// ring that nobody has.
+    pub(crate) fn take_unless(&self, late: impl Fn() -> bool) -> Option<Seated<'_>> {
+        loop {
+            let seated = self.take();
+            if seated.is_some() || late() {
+                return seated;
+            }
+            thread::sleep(SHORTLY);
+        }
     }
 
     /// Whether nobody has it now.
@@ -160,8 +173,11 @@ impl Seat {
     }
 }
 
+/// How long to wait for a turn of somebody else's.
+const SHORTLY: Duration = Duration::from_micros(100);
+
 /// The seat, taken.
-pub(super) struct Seated<'a> {
+pub(crate) struct Seated<'a> {
     seat: &'a Seat,
 }
 

@@ -1,6 +1,6 @@
 //! A thread of the ring's own that turns it: for any executor, and for none.
 //!
-//! It blocks all signals, sleeps nowhere but in the ring, and outlives every op. Nobody joins it
+//! It blocks all signals but those of its own faults, sleeps nowhere but in the ring, and outlives every op. Nobody joins it
 //! without a bound: whoever drops the last `Ring` waits for as long as the drain may take. It also
 //! takes over when the runtime ends that turned a ring. Not: what a turn is (`turn/`).
 #![allow(unsafe_code)] // The mask of signals.
@@ -57,7 +57,7 @@ pub(super) fn start(mut config: Builder) -> io::Result<Ring> {
             Ok(shared) => Arc::new(shared),
             Err(error) => return drop(tell.send(Err(error))),
         };
-        shared.seat.host.begin(!shared.params().single_issuer);
+        shared.seat.host.begin_here(shared.params().single_issuer);
         shared.seat.call_by_message(shared.as_fd());
         if tell.send(Ok(Arc::clone(&shared))).is_ok() {
             keep(&shared, alive, Spin::new(config.spin));
@@ -71,7 +71,7 @@ pub(super) fn start(mut config: Builder) -> io::Result<Ring> {
 /// Nobody turns the ring any more: a thread does, as soon as there is something to do.
 #[cfg_attr(not(any(feature = "tokio", feature = "async-io")), allow(dead_code))]
 pub(super) fn take_over(shared: &Arc<Shared>) {
-    if shared.check_process().is_err() || shared.is_over() {
+    if shared.is_over() || shared.has_no_use_for_a_task() {
         return;
     }
     let host = &shared.seat.host;
@@ -80,6 +80,9 @@ pub(super) fn take_over(shared: &Arc<Shared>) {
         host.call();
     }
 }
+
+/// With this a ring is poisoned for which there is no thread.
+const NO_THREAD: Errno = Errno::AGAIN;
 
 /// Starts a thread for a ring when it is called.
 struct Starter(Weak<Shared>);
@@ -96,11 +99,10 @@ impl Wake for Starter {
         let kept = Arc::clone(&shared);
         match spawn(move || keep(&kept, alive, spin)) {
             Ok(thread) => *keeper = Some(Keeper::of(thread, done)),
-            Err(error) => {
+            Err(_) => {
                 drop(keeper);
                 // Better an error in every handle than a wait for ever.
-                let errno = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
-                shared.poison(errno, &mut Calls::default());
+                shared.poison(NO_THREAD, &mut Calls::default());
             }
         }
     }
@@ -112,7 +114,12 @@ fn spawn(_: impl FnOnce() + Send + 'static) -> io::Result<ThreadId> {
     Err(error::setup("start of the ring's thread", Errno::AGAIN))
 }
 
-/// A thread without signals.
+/// What a thread brings upon itself: blocked, it would kill the process past the program's handler.
+#[cfg(not(all(test, any(loom, shuttle))))]
+const FAULTS: [libc::c_int; 6] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS];
+
+/// A thread without signals, but for those of its own faults.
 #[cfg(not(all(test, any(loom, shuttle))))]
 fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<ThreadId> {
     // A thread inherits the mask of its maker: so there is no moment at which it could be signalled.
@@ -121,6 +128,9 @@ fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<ThreadId> {
     // SAFETY: both are sets that the calls fill.
     unsafe {
         libc::sigfillset(all.as_mut_ptr());
+        for fault in FAULTS {
+            libc::sigdelset(all.as_mut_ptr(), fault);
+        }
         libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
     }
     let spawned = thread::Builder::new().name("deferring".into()).spawn(run);

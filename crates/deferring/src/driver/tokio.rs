@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -18,7 +18,7 @@ use super::thread::take_over;
 use crate::config::Builder;
 use crate::error;
 use crate::ring::Ring;
-use crate::sync::Arc;
+use crate::sync::{Arc, Mutex};
 use crate::turn::Shared;
 
 pub(super) fn start(mut config: Builder) -> io::Result<Ring> {
@@ -35,15 +35,69 @@ pub(super) fn start(mut config: Builder) -> io::Result<Ring> {
     #[allow(deprecated)]
     let watch = || AsyncFd::with_interest(fd, Interest::READABLE);
     let watched = catch_unwind(AssertUnwindSafe(watch)).map_err(|_| error::no_reactor())??;
-    shared.seat.host.begin(true);
-    runtime.spawn(Turner { shared: Arc::clone(&shared), watched }.run());
+    shared.seat.host.begin(config.coop_taskrun);
+    let nudge = Arc::new(Nudge::default());
+    if runtime.runtime_flavor() != RuntimeFlavor::CurrentThread {
+        runtime.spawn(stand_in_line(Arc::clone(&shared), Arc::clone(&nudge)));
+    }
+    let call = Waker::from(Arc::clone(&nudge));
+    runtime.spawn(Turner { shared: Arc::clone(&shared), watched, nudge, call }.run());
     Ok(Ring::of(shared))
+}
+
+/// Calls the ring's task, and then one that does nothing.
+///
+/// A worker keeps the task that was woken last for itself, where no other worker may take it from:
+/// if that one is the ring's, and the worker goes on computing, the ring stands still. Whoever is
+/// woken next pushes it into the line from which others take.
+#[derive(Default)]
+struct Nudge {
+    turner: Mutex<Option<Waker>>,
+    next: Mutex<Option<Waker>>,
+}
+
+impl Wake for Nudge {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        for waker in [&self.turner, &self.next] {
+            let waker = waker.lock().clone();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+}
+
+/// Is woken after the ring's task, and does nothing, until the ring ends.
+async fn stand_in_line(shared: Arc<Shared>, nudge: Arc<Nudge>) {
+    poll_fn(|cx| {
+        keep(&nudge.next, cx);
+        if shared.has_no_use_for_a_task() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    *nudge.next.lock() = None;
+}
+
+/// Keeps the waker of a task.
+fn keep(place: &Mutex<Option<Waker>>, cx: &Context<'_>) {
+    let known = place.lock().as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+    if !known {
+        let waker = cx.waker().clone();
+        let replaced = place.lock().replace(waker);
+        drop(replaced);
+    }
 }
 
 /// The task's state. If the runtime drops it before the ring has ended, a thread takes over.
 struct Turner {
     shared: Arc<Shared>,
     watched: AsyncFd<OwnedFd>,
+    nudge: Arc<Nudge>,
+    /// Of `nudge`.
+    call: Waker,
 }
 
 impl Turner {
@@ -59,7 +113,8 @@ impl Turner {
                 if rests {
                     return Poll::Ready(Poll::Pending);
                 }
-                let turned = poll_turns(&self.shared, cx.waker(), || self.poll_readable(cx));
+                keep(&self.nudge.turner, cx);
+                let turned = poll_turns(&self.shared, &self.call, || self.poll_readable(cx));
                 rests = turned.is_pending();
                 if rests { Poll::Pending } else { Poll::Ready(turned) }
             });
@@ -81,6 +136,8 @@ impl Turner {
 
 impl Drop for Turner {
     fn drop(&mut self) {
+        // The tasks are not kept by their own wakers.
+        *self.nudge.turner.lock() = None;
         take_over(&self.shared);
     }
 }

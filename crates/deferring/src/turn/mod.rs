@@ -225,6 +225,12 @@ impl Shared {
         self.closing.load(Ordering::SeqCst)
     }
 
+    /// Whether a task that turns the ring should leave it: whoever drops the ring turns it by now, or
+    /// nobody can, or it is another process's.
+    pub(crate) fn has_no_use_for_a_task(&self) -> bool {
+        self.check_process().is_err() || self.is_closing() || self.is_poisoned()
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
     }

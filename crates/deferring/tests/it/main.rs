@@ -17,6 +17,7 @@ mod completion;
 mod construction;
 mod deadlines;
 mod descriptors;
+mod drivers;
 mod end;
 mod fs;
 mod hashers;
