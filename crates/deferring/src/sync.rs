@@ -176,6 +176,15 @@ pub(crate) mod plain {
 pub(crate) use std::sync::mpsc;
 pub(crate) use std::thread::{available_parallelism, panicking};
 
+/// Parks for so long at most. In a story time does not pass, and whoever is parked is unparked.
+#[cfg(not(all(test, any(loom, shuttle))))]
+pub(crate) use std::thread::park_timeout;
+
+#[cfg(all(test, any(loom, shuttle)))]
+pub(crate) fn park_timeout(_: std::time::Duration) {
+    thread::park();
+}
+
 /// Std's always, since wakers are made of it.
 pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::atomic::Ordering;

@@ -19,7 +19,7 @@ use crate::sync::{Arc, AtomicUsize, Mutex, Ordering};
 use crate::turn::Shared;
 
 pub(super) fn start(config: Builder) -> io::Result<Ring> {
-    let shared = Arc::new(Shared::open(&config)?);
+    let shared = Shared::open(&config)?;
     let bell = Arc::new(Bell::new()?);
     let watched = Watched {
         ring: Async::new_nonblocking(shared.as_fd().try_clone_to_owned()?)?,

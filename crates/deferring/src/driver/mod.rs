@@ -29,6 +29,8 @@ pub(crate) use host::turn_before_first_poll;
 pub use process::ring;
 pub(crate) use seat::Seat;
 pub(crate) use thread::Keeper;
+#[cfg(not(all(test, any(loom, shuttle))))]
+pub(crate) use thread::spawn as spawn_thread;
 
 use crate::config::Builder;
 use crate::notify::Calls;

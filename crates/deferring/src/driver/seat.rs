@@ -13,7 +13,7 @@ use super::host::Host;
 #[cfg(all(test, any(loom, shuttle)))]
 use crate::backend::toy::Bell;
 use crate::sync::thread::{self, Thread};
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, park_timeout};
 
 /// The place from which one thread at a time turns the ring and sleeps in the kernel.
 ///
@@ -61,14 +61,21 @@ impl Seat {
     }
 
     /// The same, when whoever has it has got up; `None` if it is too late then. Nobody sits for long in a
-    /// ring that nobody has.
-    pub(crate) fn take_unless(&self, late: impl Fn() -> bool) -> Option<Seated<'_>> {
+    /// ring that nobody has, unless submitting blocks.
+    pub(crate) fn take_in_time(&self, left: impl Fn() -> Option<Duration>) -> Option<Seated<'_>> {
         loop {
             let seated = self.take();
-            if seated.is_some() || late() {
+            let left = left();
+            if seated.is_some() || left == Some(Duration::ZERO) {
                 return seated;
             }
-            thread::sleep(SHORTLY);
+            self.stand_in_line(thread::current());
+            if self.taken.load(Ordering::SeqCst) {
+                match left {
+                    Some(left) => park_timeout(left),
+                    None => thread::park(),
+                }
+            }
         }
     }
 
@@ -80,16 +87,20 @@ impl Seat {
 
     /// Sleeps until the seat may be free or `awake` may be true. Both may be false still.
     pub(super) fn queue_up(&self, thread: Thread, awake: impl Fn() -> bool) {
+        self.stand_in_line(thread);
+        if self.taken.load(Ordering::SeqCst) && !awake() {
+            thread::park();
+        }
+    }
+
+    /// Whoever frees the seat looks at the line after that, and unparks all; so look at the seat after
+    /// this.
+    fn stand_in_line(&self, thread: Thread) {
         let mut queue = self.queue.lock();
         if !queue.iter().any(|queued| queued.id() == thread.id()) {
             queue.push(thread);
         }
         self.queued.store(queue.len(), Ordering::SeqCst);
-        drop(queue);
-        // Whoever frees the seat looks at the queue after that; we look at the seat after queueing.
-        if self.taken.load(Ordering::SeqCst) && !awake() {
-            thread::park();
-        }
     }
 
     pub(crate) fn bell(&self) -> BorrowedFd<'_> {
@@ -172,9 +183,6 @@ impl Seat {
         self.bell.silence();
     }
 }
-
-/// How long to wait for a turn of somebody else's.
-const SHORTLY: Duration = Duration::from_micros(100);
 
 /// The seat, taken.
 pub(crate) struct Seated<'a> {

@@ -23,6 +23,8 @@ use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Arc, available_parallelism, mpsc, panicking};
 use crate::turn::Shared;
 
+const NAME: &str = "deferring";
+
 /// What the owner of a ring knows of its thread.
 #[derive(Debug)]
 pub(crate) struct Keeper {
@@ -52,9 +54,9 @@ pub(super) fn start(mut config: Builder) -> io::Result<Ring> {
     }
     let (tell, told) = mpsc::channel();
     let (alive, done) = mpsc::channel();
-    let thread = spawn(move || {
+    let thread = spawn(NAME, move || {
         let shared = match Shared::open(&config) {
-            Ok(shared) => Arc::new(shared),
+            Ok(shared) => shared,
             Err(error) => return drop(tell.send(Err(error))),
         };
         shared.seat.host.begin_here(shared.params().single_issuer);
@@ -97,7 +99,7 @@ impl Wake for Starter {
         }
         let spin = Spin::new(Builder::SPIN);
         let kept = Arc::clone(&shared);
-        match spawn(move || keep(&kept, alive, spin)) {
+        match spawn(NAME, move || keep(&kept, alive, spin)) {
             Ok(thread) => *keeper = Some(Keeper::of(thread, done)),
             Err(_) => {
                 drop(keeper);
@@ -110,7 +112,7 @@ impl Wake for Starter {
 
 /// Stories have their own.
 #[cfg(all(test, any(loom, shuttle)))]
-fn spawn(_: impl FnOnce() + Send + 'static) -> io::Result<ThreadId> {
+pub(crate) fn spawn(_: &str, _: impl FnOnce() + Send + 'static) -> io::Result<ThreadId> {
     Err(error::setup("start of the ring's thread", Errno::AGAIN))
 }
 
@@ -121,7 +123,7 @@ const FAULTS: [libc::c_int; 6] =
 
 /// A thread without signals, but for those of its own faults.
 #[cfg(not(all(test, any(loom, shuttle))))]
-fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<ThreadId> {
+pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<ThreadId> {
     // A thread inherits the mask of its maker: so there is no moment at which it could be signalled.
     let mut all = std::mem::MaybeUninit::uninit();
     let mut before = std::mem::MaybeUninit::uninit();
@@ -133,7 +135,7 @@ fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<ThreadId> {
         }
         libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
     }
-    let spawned = thread::Builder::new().name("deferring".into()).spawn(run);
+    let spawned = thread::Builder::new().name(name.into()).spawn(run);
     // SAFETY: filled by the call above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
     match spawned {

@@ -28,7 +28,7 @@ pub(super) fn start(mut config: Builder) -> io::Result<Ring> {
     if config.sqpoll_idle.is_none() && runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
         config.coop_taskrun = true;
     }
-    let shared = Arc::new(Shared::open(&config)?);
+    let shared = Shared::open(&config)?;
     let fd = shared.as_fd().try_clone_to_owned()?;
     // It panics in a runtime without a reactor. It is deprecated for types that may lie about their
     // descriptor; what replaces it is newer than need be.
@@ -136,8 +136,11 @@ impl Turner {
 
 impl Drop for Turner {
     fn drop(&mut self) {
-        // The tasks are not kept by their own wakers.
-        *self.nudge.turner.lock() = None;
+        // Tasks are not kept by their own wakers; the other one may have to end, too.
+        let ours = self.nudge.turner.lock().take();
+        drop(ours);
+        let next = self.nudge.next.lock().take();
+        next.into_iter().for_each(Waker::wake);
         take_over(&self.shared);
     }
 }

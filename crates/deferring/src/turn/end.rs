@@ -110,10 +110,10 @@ impl Shared {
         }
         // None: never, which is what a timeout beyond the end of time asks for.
         let deadline = Instant::now().checked_add(self.drain_timeout);
-        let late = || deadline.is_some_and(|deadline| deadline <= Instant::now());
+        let left = || deadline.map(|at| at.saturating_duration_since(Instant::now()));
         // A reactor's task sees the completions, too: the last of them must not be taken from under
         // whoever sleeps until it comes.
-        let seated = self.seat.take_unless(late);
+        let seated = self.seat.take_in_time(left);
         self.change(calls, Inflight::cancel_all);
         while self.drain_once(deadline, calls) {}
         self.give_up(calls);

@@ -2,13 +2,15 @@
 //!
 //! One lock, `core`, is on every operation's path; it is never held over a system call or over
 //! user code (P11). Whoever has the ring may call everything here from any thread. `submit.rs`
-//! sends and waits, `reap.rs` fills results, `claim.rs` serves handles, `end.rs` ends; `alarm.rs` is
-//! what the ring asks for itself, `workers.rs` the limit on the kernel's threads. Not: the states of
-//! ops (`inflight/`), nor who decides to wait (`driver/`, or the user).
+//! sends and waits, `reap.rs` fills results, `claim.rs` serves handles, `end.rs` ends, `leave.rs` lets
+//! a thread go; `alarm.rs` is what the ring asks for itself, `workers.rs` the limit on the kernel's
+//! threads. Not: the states of ops (`inflight/`), nor who decides to wait (`driver/`, or the user).
 
 mod alarm;
 mod claim;
 mod end;
+#[cfg(not(all(test, any(loom, shuttle))))]
+mod leave;
 mod reap;
 mod submit;
 mod workers;
@@ -16,6 +18,7 @@ mod workers;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Weak;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -42,6 +45,7 @@ pub(crate) use reap::Found;
 
 /// What all handles and clones of a ring share.
 pub(crate) struct Shared {
+    me: Weak<Self>,
     mark: ForkMark,
     kernel: Kernel,
     probe: Probe,
@@ -110,7 +114,7 @@ impl Refusal {
 }
 
 impl Shared {
-    pub(crate) fn open(config: &Builder) -> io::Result<Self> {
+    pub(crate) fn open(config: &Builder) -> io::Result<Arc<Self>> {
         let mark = ForkMark::of_this_process()
             .map_err(|errno| error::setup("madvise(MADV_WIPEONFORK)", errno))?;
         let Uring { sq, cq, kernel, probe } = backend::open(config)?;
@@ -129,7 +133,8 @@ impl Shared {
             bell_armed: false,
             spare: After::default(),
         };
-        Ok(Self {
+        Ok(Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             mark,
             kernel,
             probe,
@@ -144,7 +149,7 @@ impl Shared {
             over: AtomicBool::new(false),
             keeper: plain::Mutex::new(None),
             drain_timeout: config.drain_timeout,
-        })
+        }))
     }
 
     /// Refuses a forked child (P9).
