@@ -151,6 +151,8 @@ mod checked {
 /// Std's, also under a model checker: for memory that the kernel shares, for statics, for counters
 /// and caches by which nothing is ordered.
 pub(crate) mod plain {
+    #[cfg(feature = "tokio")]
+    pub(crate) use std::sync::atomic::AtomicPtr;
     pub(crate) use std::sync::atomic::{
         AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
     };

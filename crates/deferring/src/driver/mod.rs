@@ -84,8 +84,8 @@ impl Builder {
     ///
     /// The ring may be used from anywhere, also from other runtimes. When the runtime ends before the
     /// ring, a thread of the ring's own takes over as soon as there is something to do. A worker
-    /// that is blocked for long does not turn the ring: where all of them may be, use
-    /// [`start`](Self::start).
+    /// that is blocked for long does not turn the ring, nor does a `current_thread` runtime that nobody
+    /// runs: where all workers may be blocked, or others wait meanwhile, use [`start`](Self::start).
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {

@@ -6,7 +6,8 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::task::{Context, Poll, Wake, Waker, ready};
+use std::ptr;
+use std::task::{Context, Poll, RawWakerVTable, Wake, Waker, ready};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -18,7 +19,8 @@ use super::thread::take_over;
 use crate::config::Builder;
 use crate::error;
 use crate::ring::Ring;
-use crate::sync::{Arc, Mutex};
+use crate::sync::plain::AtomicPtr;
+use crate::sync::{Arc, Mutex, Ordering};
 use crate::turn::Shared;
 
 pub(super) fn start(mut config: Builder) -> io::Result<Ring> {
@@ -114,6 +116,7 @@ impl Turner {
                     return Poll::Ready(Poll::Pending);
                 }
                 keep(&self.nudge.turner, cx);
+                TASK.store(ptr::from_ref(cx.waker().vtable()).cast_mut(), Ordering::Relaxed);
                 let turned = poll_turns(&self.shared, &self.call, || self.poll_readable(cx));
                 rests = turned.is_pending();
                 if rests { Poll::Pending } else { Poll::Ready(turned) }
@@ -145,12 +148,23 @@ impl Drop for Turner {
     }
 }
 
-/// Whether the task may go on, or has done so often enough in this round. It is held back once in a
-/// row, and woken at once: an executor of another kind inside the task has no next round, and tokio's
-/// own way of waking the task would come after it.
+/// What tokio's tasks are woken by, as far as it is known.
+static TASK: AtomicPtr<RawWakerVTable> = AtomicPtr::new(ptr::null_mut());
+
+/// Whether that wakes a task of tokio's, and nothing inside one.
+fn is_task(waker: &Waker) -> bool {
+    ptr::eq(TASK.load(Ordering::Relaxed), waker.vtable())
+}
+
+/// Whether the task may go on, or has done so often enough in this round. A task of tokio's is woken
+/// when the others have had their turn. Who is not known to be one is held back once in a row, and
+/// woken at once: an executor of another kind inside a task has no next round.
 pub(super) fn proceed(cx: &mut Context<'_>, held_back: &mut bool) -> Poll<Proceeds> {
     if coop::has_budget_remaining() {
         *held_back = false;
+        return coop::poll_proceed(cx).map(|counted| Proceeds(Some(counted)));
+    }
+    if is_task(cx.waker()) {
         return coop::poll_proceed(cx).map(|counted| Proceeds(Some(counted)));
     }
     *held_back = !*held_back;

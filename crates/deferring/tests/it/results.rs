@@ -87,15 +87,12 @@ fn p7_an_open_that_blocks_outlasts_any_number_of_threads_that_submit_and_exit() 
     let ring = ring();
     let fifo = fifo(dir.path().join("fifo"));
     let open = ring.queue(OpenInWorker::new(&fifo));
-    for round in 0..100 {
+    for round in 0..40 {
         let submitter = ring.clone();
-        bounded(move || {
-            thread::spawn(move || submitter.submit().unwrap()).join().unwrap();
-        });
+        let submits = move || turn_until(&submitter, || submitter.pending().queued == 0);
+        bounded(move || thread::spawn(submits).join().unwrap());
         ring.reap().unwrap();
         assert!(!open.is_done(), "round {round}: {:?}", open.try_take());
-        // So that the next thread has a worker, too.
-        ring.statx(CWD, &fifo, AtFlags::empty(), StatxFlags::SIZE).detach();
     }
     let peer = opens_for_writing(&fifo);
     run(&ring, open).expect("somebody opens the other end");
