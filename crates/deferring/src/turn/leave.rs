@@ -80,7 +80,7 @@ fn recall(shared: &Arc<Shared>) {
 impl Shared {
     /// Whether there is something to ask for.
     fn has_recallable(&self) -> bool {
-        let gone = self.check_process().is_err() || self.is_closing() || self.is_poisoned();
+        let gone = self.check_process().is_err() || self.is_over() || self.is_poisoned();
         !gone && self.lock().inflight.has_in_workers()
     }
 
