@@ -2,16 +2,19 @@
 //!
 //! This file knows the commands by name and nothing about what they do. It is not a build script:
 //! the crates build with plain cargo. Each command is a file: `ci.rs`, `tidy/mod.rs`, `models.rs`,
-//! `hazards.rs`, `sanitize.rs`, `compare_cp/mod.rs`; where the project lies is in `project.rs`.
+//! `hazards.rs`, `soak.rs`, `sanitize.rs`, `compare_cp/mod.rs`, `bench.rs`; where the project lies is
+//! in `project.rs`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A tool talks to whoever started it.
 
+mod bench;
 mod ci;
 mod compare_cp;
 mod hazards;
 mod models;
 mod project;
 mod sanitize;
+mod soak;
 mod tidy;
 
 use std::process::ExitCode;
@@ -25,9 +28,13 @@ usage: cargo xtask <command>
                 in random orders (shuttle); two minutes, half of them to compile
   hazards       what may go wrong, one to sixteen, on this kernel: a line for each with what it saw
                 (some 15 minutes, ten of them a soak) [--short]
+  soak          random stories under random drivers, for ten minutes
   sanitize      the tests under AddressSanitizer with its search for leaks
   compare-cp    `deferring cp -r` against the system's `cp -r`, on a tree made for it
                 [--files N] [--rounds R] [--dir DIR]
+  bench         what the drivers cost: `w9`, many tasks on tokio by each way to read; `hop`, one op at
+                a time under each driver; some minutes each
+                w9|hop [--quick] [--rounds N] [--mib N] [--tasks N] [--dir DIR]
   help          this text";
 
 fn main() -> ExitCode {
@@ -44,15 +51,18 @@ fn main() -> ExitCode {
             Err(why) => misused(&why),
         },
         ("sanitize", []) => report(sanitize::run()),
+        ("soak", []) => report(soak::run()),
         ("compare-cp", options) => match compare_cp::Options::parse(options) {
             Ok(options) => report(compare_cp::run(&options)),
             Err(why) => misused(&why),
         },
+        ("bench", [_, ..]) => report(bench::run(options)),
+        ("bench", []) => misused("bench which? w9 or hop"),
         ("help" | "--help" | "-h", _) => {
             println!("{USAGE}");
             ExitCode::SUCCESS
         }
-        ("ci" | "tidy" | "models" | "sanitize", [extra, ..]) => {
+        ("ci" | "tidy" | "models" | "sanitize" | "soak", [extra, ..]) => {
             misused(&format!("{command} does not take {extra:?}"))
         }
         (unknown, _) => misused(&format!("there is no command {unknown:?}")),

@@ -239,6 +239,17 @@ pub(crate) fn lost() -> io::Error {
 
 /// The kernel refuses the ring's system calls, and will not change its mind.
 pub(crate) fn poisoned(errno: Errno) -> io::Error {
+    if errno == Errno::AGAIN {
+        return io::Error::other(RingError {
+            step: "ring",
+            cause: "its runtime has ended, and the system gives no thread to turn it".into(),
+            errno: Some(errno),
+            advice: Some(
+                "Ops that it had are leaked, others were not sent. Let the ring end before its \
+                 runtime, use a ring with a thread of its own (`start`), or raise the limit on threads",
+            ),
+        });
+    }
     let error = RingError {
         step: "ring",
         cause: format!(

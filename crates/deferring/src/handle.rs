@@ -195,7 +195,10 @@ impl<T: Op> Future for Handle<T> {
                 }
                 match this.shared.poll_op::<T>(*token, first, cx, &this.over) {
                     Poll::Ready(output) => output,
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending => {
+                        this.shared.seat.host.rests();
+                        return Poll::Pending;
+                    }
                 }
             }
             Claim::Refused(refused) => {

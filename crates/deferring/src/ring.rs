@@ -65,7 +65,7 @@ impl Ring {
     }
 
     pub(crate) fn open(config: Builder) -> io::Result<Self> {
-        Ok(Self::of(Arc::new(Shared::open(&config)?)))
+        Ok(Self::of(Shared::open(&config)?))
     }
 
     pub(crate) fn of(shared: Arc<Shared>) -> Self {

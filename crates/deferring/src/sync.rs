@@ -151,6 +151,8 @@ mod checked {
 /// Std's, also under a model checker: for memory that the kernel shares, for statics, for counters
 /// and caches by which nothing is ordered.
 pub(crate) mod plain {
+    #[cfg(feature = "tokio")]
+    pub(crate) use std::sync::atomic::AtomicPtr;
     pub(crate) use std::sync::atomic::{
         AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
     };
@@ -209,6 +211,15 @@ pub(crate) mod plain {
 /// Std's always: not for what a checker looks at.
 pub(crate) use std::sync::mpsc;
 pub(crate) use std::thread::{available_parallelism, panicking};
+
+/// Parks for so long at most. In a story time does not pass, and whoever is parked is unparked.
+#[cfg(not(all(test, any(loom, shuttle))))]
+pub(crate) use std::thread::park_timeout;
+
+#[cfg(all(test, any(loom, shuttle)))]
+pub(crate) fn park_timeout(_: std::time::Duration) {
+    thread::park();
+}
 
 /// Std's always, since wakers are made of it.
 pub(crate) use std::sync::Arc;

@@ -16,7 +16,7 @@ mod timed;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, ensure};
 
@@ -72,15 +72,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 fn build() -> anyhow::Result<PathBuf> {
     let status = project::cargo().args(["build", "--release", "-p", "deferring-cli"]).status()?;
     ensure!(status.success(), "`cargo build --release -p deferring-cli` ended with {status}");
-
-    let metadata = project::cargo()
-        .args(["metadata", "--format-version=1", "--no-deps"])
-        .stderr(Stdio::inherit())
-        .output()?;
-    let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout)?;
-    let target =
-        metadata["target_directory"].as_str().context("cargo names no target directory")?;
-    Ok(Path::new(target).join("release/deferring"))
+    Ok(project::target_directory()?.join("release/deferring"))
 }
 
 fn compare(deferring: &Path, work: &Path, options: &Options) -> anyhow::Result<()> {

@@ -19,13 +19,13 @@ use crate::sync::{Arc, AtomicUsize, Mutex, Ordering};
 use crate::turn::Shared;
 
 pub(super) fn start(config: Builder) -> io::Result<Ring> {
-    let shared = Arc::new(Shared::open(&config)?);
+    let shared = Shared::open(&config)?;
     let bell = Arc::new(Bell::new()?);
     let watched = Watched {
         ring: Async::new_nonblocking(shared.as_fd().try_clone_to_owned()?)?,
         bell: Async::new_nonblocking(bell.as_fd().try_clone_to_owned()?)?,
     };
-    shared.seat.host.begin(true);
+    shared.seat.host.begin(config.coop_taskrun);
     let turner = Arc::new(Turner {
         shared: Arc::clone(&shared),
         call: Waker::from(Arc::new(Caller(Arc::clone(&bell)))),
@@ -78,7 +78,7 @@ impl Wake for Turner {
             if rests {
                 return;
             }
-            if runs == RUNS_MAX {
+            if runs >= RUNS_MAX && self.watches_bell(&waker) {
                 // The bell brings the reactor back.
                 self.state.store(RESTS, Ordering::SeqCst);
                 self.bell.ring();
@@ -89,6 +89,13 @@ impl Wake for Turner {
 }
 
 impl Turner {
+    /// Has the reactor watch the bell; false if it has rung already.
+    fn watches_bell(&self, waker: &Waker) -> bool {
+        let watched = self.watched.lock();
+        let mut cx = Context::from_waker(waker);
+        watched.as_ref().is_none_or(|fds| fds.bell.poll_readable(&mut cx).is_pending())
+    }
+
     fn run(&self, waker: &Waker) {
         // One thread at a time is here, and the user's wakers run without a lock.
         let Some(fds) = self.watched.lock().take() else { return };

@@ -113,7 +113,7 @@ fn turn(shared: &Shared, call: &Call) {
         }
         return;
     }
-    if shared.seat.host.is_thread() {
+    if shared.seat.host.is_elsewhere() {
         // Nobody else may.
         if !call.is_woken() {
             thread::park();

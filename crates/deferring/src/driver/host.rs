@@ -6,6 +6,7 @@
 //! `async_io.rs`).
 
 use std::io;
+use std::sync::OnceLock;
 use std::task::{Poll, Waker};
 
 use rustix::io::Errno;
@@ -13,6 +14,7 @@ use rustix::io::Errno;
 use super::conclude;
 use crate::notify::Calls;
 use crate::sync::plain;
+use crate::sync::thread::{self, ThreadId};
 use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::turn::Shared;
 
@@ -30,13 +32,52 @@ pub(crate) struct Host {
     in_place: AtomicBool,
     /// The task that polled a handle last, as far as its waker tells.
     last_task: plain::AtomicUsize,
+    /// How often that was the same one.
+    streak: plain::AtomicU32,
+    /// How often it has turned the ring since it last had to wait.
+    in_a_row: plain::AtomicU32,
+    /// The thread on which turns may be taken in polls, if not any: see [`here`].
+    home: plain::AtomicUsize,
+    tied: AtomicBool,
+    /// The ring's own thread.
+    thread: OnceLock<ThreadId>,
+}
+
+/// How many first polls in a row make a task alone. Of a crowd of busy ones, two in a row come often.
+const ALONE: u32 = if cfg!(all(test, any(loom, shuttle))) { 1 } else { 16 };
+
+/// How often in a row a task may turn the ring itself. What ends at once would keep it going for ever,
+/// and in an executor that does not count that, all others from having their turn.
+const IN_A_ROW_MAX: u32 = 64;
+
+/// A number of this thread.
+fn here() -> usize {
+    thread_local! {
+        static HERE: u8 = const { 0 };
+    }
+    HERE.with(|here| std::ptr::from_ref(here).addr())
 }
 
 impl Host {
-    /// From now on somebody turns the ring; `in_place` if any thread may.
-    pub(crate) fn begin(&self, in_place: bool) {
+    /// From now on a task in a reactor turns the ring, and any thread may. `tied`: in polls of handles
+    /// only the one that the task is on, as completions come to the thread that submits.
+    pub(crate) fn begin(&self, tied: bool) {
+        self.tied.store(tied, Ordering::Relaxed);
+        self.in_place.store(true, Ordering::Relaxed);
         self.drives.store(true, Ordering::Relaxed);
-        self.in_place.store(in_place, Ordering::Relaxed);
+    }
+
+    /// From now on this thread turns the ring; if `alone`, no other may.
+    pub(crate) fn begin_here(&self, alone: bool) {
+        let _ = self.thread.set(thread::current().id());
+        self.in_place.store(!alone, Ordering::Relaxed);
+        self.drives.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on a thread turns the ring that has not begun yet, and no other may.
+    #[cfg(all(test, any(loom, shuttle)))]
+    pub(crate) fn begin_elsewhere(&self) {
+        self.drives.store(true, Ordering::Relaxed);
     }
 
     /// Whether somebody turns the ring, so that nobody has to by hand.
@@ -44,19 +85,40 @@ impl Host {
         self.drives.load(Ordering::Relaxed)
     }
 
-    /// Whether a thread of the ring's own turns it, and no other may.
-    pub(super) fn is_thread(&self) -> bool {
-        self.drives() && !self.in_place.load(Ordering::Relaxed)
+    /// Whether a thread of the ring's own turns it, no other may, and this is another.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.drives()
+            && !self.in_place.load(Ordering::Relaxed)
+            && self.thread.get().is_none_or(|thread| *thread != thread::current().id())
     }
 
-    /// Whether a task that awaits an op alone may turn the ring itself: it polled a handle the last
-    /// time, too. Where there are several, their ops go out together.
+    /// Whether a task that awaits an op alone may turn the ring itself: for some time nobody else has
+    /// polled a handle. Where there are several, their ops go out together.
     fn is_alone(&self, waker: &Waker) -> bool {
         if !self.in_place.load(Ordering::Relaxed) {
             return false;
         }
         let task = waker.data().addr();
-        self.last_task.swap(task, Ordering::Relaxed) == task
+        if self.last_task.load(Ordering::Relaxed) != task {
+            self.last_task.store(task, Ordering::Relaxed);
+            self.streak.store(0, Ordering::Relaxed);
+            return false;
+        }
+        let streak = self.streak.load(Ordering::Relaxed);
+        if streak < ALONE {
+            self.streak.store(streak + 1, Ordering::Relaxed);
+            return false;
+        }
+        let away = self.tied.load(Ordering::Relaxed) && self.home.load(Ordering::Relaxed) != here();
+        !away && self.in_a_row.fetch_add(1, Ordering::Relaxed) < IN_A_ROW_MAX
+    }
+
+    /// A task that awaits an op has to wait, so that others have their turn.
+    pub(crate) fn rests(&self) {
+        // Most often it is so already, and a look is cheaper than a store.
+        if self.in_a_row.load(Ordering::Relaxed) > 0 {
+            self.in_a_row.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Calls the task, if it waits.
@@ -95,7 +157,7 @@ const TURNS_PER_POLL: usize = 4;
 
 /// Turns the ring until there is nothing to do; a call of the ring's wakes `call` then. `readable` is to
 /// say whether the reactor has seen the ring readable, forget that, and see to a waking when it is
-/// again. Ready when the ring has ended.
+/// again. Ready when the ring ends, or can be turned no more.
 ///
 /// # Errors
 /// Of the reactor: it does not watch the ring any more.
@@ -106,9 +168,10 @@ pub(crate) fn poll_turns(
 ) -> Poll<io::Result<()>> {
     let host = &shared.seat.host;
     for _ in 0..TURNS_PER_POLL {
-        if shared.is_over() {
+        if shared.has_no_use_for_a_task() {
             return Poll::Ready(Ok(()));
         }
+        host.home.store(here(), Ordering::Relaxed);
         let turned = take_turn(shared, Shared::submit_seated);
         while let Poll::Ready(watched) = readable() {
             watched?;
@@ -120,7 +183,7 @@ pub(crate) fn poll_turns(
         host.wait(call);
         let may = turned || shared.seat.is_free();
         let rests = !(may && shared.wants_turn());
-        if rests && !shared.is_over() {
+        if rests && !shared.has_no_use_for_a_task() {
             return Poll::Pending;
         }
         host.stay();
@@ -134,7 +197,7 @@ pub(crate) fn poll_turns(
 #[cfg(feature = "tokio")]
 pub(super) fn reap(shared: &Shared) -> bool {
     let mut any = false;
-    if shared.has_completions() {
+    if !shared.has_no_use_for_a_task() && shared.has_completions() {
         any = take_turn(shared, |_| Ok(()));
     }
     any || shared.wants_turn()
@@ -146,6 +209,9 @@ fn take_turn(shared: &Shared, send: impl FnOnce(&Shared) -> Result<(), Errno>) -
         return true;
     }
     let Some(seated) = shared.seat.take() else { return false };
+    if shared.is_closing() {
+        return true; // Whoever drops the ring turns it, and waits for each CQE.
+    }
     let sent = send(shared);
     let found = shared.collect_seated();
     drop(seated);
@@ -157,7 +223,7 @@ fn take_turn(shared: &Shared, send: impl FnOnce(&Shared) -> Result<(), Errno>) -
 /// What is queued goes out now, if the task that polls is alone: what ends at once is there at once,
 /// without a way through the reactor.
 pub(crate) fn turn_before_first_poll(shared: &Shared, waker: &Waker) {
-    if shared.seat.host.is_alone(waker) && !shared.is_over() {
+    if shared.seat.host.is_alone(waker) && !shared.has_no_use_for_a_task() {
         take_turn(shared, Shared::submit_seated);
     }
 }

@@ -3,7 +3,7 @@
 //! [`block_on`]: the calling thread. `thread.rs`: one of the ring's own. `host.rs`: a task in a
 //! reactor, of tokio (`tokio.rs`) or async-io (`async_io.rs`). Driving by hand needs none of them.
 //! `seat.rs` lets one turn the ring at a time; `process.rs` has the ring of the whole process. What a
-//! turn *is*, is in `turn/`; the names of runtimes appear nowhere but in this folder.
+//! turn *is*, is in `turn/`; the names of runtimes appear nowhere but here and in `adapt/`.
 
 #[cfg(all(feature = "async-io", not(all(test, any(loom, shuttle)))))]
 mod async_io;
@@ -29,6 +29,8 @@ pub(crate) use host::turn_before_first_poll;
 pub use process::ring;
 pub(crate) use seat::Seat;
 pub(crate) use thread::Keeper;
+#[cfg(not(all(test, any(loom, shuttle))))]
+pub(crate) use thread::spawn as spawn_thread;
 
 use crate::config::Builder;
 use crate::notify::Calls;
@@ -82,8 +84,8 @@ impl Builder {
     ///
     /// The ring may be used from anywhere, also from other runtimes. When the runtime ends before the
     /// ring, a thread of the ring's own takes over as soon as there is something to do. A worker
-    /// that is blocked for long does not turn the ring: where all of them may be, use
-    /// [`start`](Self::start).
+    /// that is blocked for long does not turn the ring, nor does a `current_thread` runtime that nobody
+    /// runs: where all workers may be blocked, or others wait meanwhile, use [`start`](Self::start).
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {

@@ -3,6 +3,7 @@
 //! Not: what a turn is (`turn/`), nor who sits down (the other files here).
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -13,7 +14,7 @@ use crate::backend::Kernel;
 #[cfg(all(test, any(loom, shuttle)))]
 use crate::backend::toy::Bell;
 use crate::sync::thread::{self, Thread};
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, park_timeout};
 
 /// The place from which one thread at a time turns the ring and sleeps in the kernel.
 ///
@@ -60,6 +61,25 @@ impl Seat {
         free.then(|| Seated { seat: self })
     }
 
+    /// The same, when whoever has it has got up; `None` if it is too late then. Nobody sits for long in a
+    /// ring that nobody has, unless submitting blocks.
+    pub(crate) fn take_in_time(&self, left: impl Fn() -> Option<Duration>) -> Option<Seated<'_>> {
+        loop {
+            let seated = self.take();
+            let left = left();
+            if seated.is_some() || left == Some(Duration::ZERO) {
+                return seated;
+            }
+            self.stand_in_line(thread::current());
+            if self.taken.load(Ordering::SeqCst) {
+                match left {
+                    Some(left) => park_timeout(left),
+                    None => thread::park(),
+                }
+            }
+        }
+    }
+
     /// Whether nobody has it now.
     #[cfg_attr(not(any(feature = "tokio", feature = "async-io")), allow(dead_code))]
     pub(super) fn is_free(&self) -> bool {
@@ -68,16 +88,20 @@ impl Seat {
 
     /// Sleeps until the seat may be free or `awake` may be true. Both may be false still.
     pub(super) fn queue_up(&self, thread: Thread, awake: impl Fn() -> bool) {
+        self.stand_in_line(thread);
+        if self.taken.load(Ordering::SeqCst) && !awake() {
+            thread::park();
+        }
+    }
+
+    /// Whoever frees the seat looks at the line after that, and unparks all; so look at the seat after
+    /// this.
+    fn stand_in_line(&self, thread: Thread) {
         let mut queue = self.queue.lock();
         if !queue.iter().any(|queued| queued.id() == thread.id()) {
             queue.push(thread);
         }
         self.queued.store(queue.len(), Ordering::SeqCst);
-        drop(queue);
-        // Whoever frees the seat looks at the queue after that; we look at the seat after queueing.
-        if self.taken.load(Ordering::SeqCst) && !awake() {
-            thread::park();
-        }
     }
 
     pub(crate) fn bell(&self) -> BorrowedFd<'_> {
@@ -167,7 +191,7 @@ impl Seat {
 }
 
 /// The seat, taken.
-pub(super) struct Seated<'a> {
+pub(crate) struct Seated<'a> {
     seat: &'a Seat,
 }
 

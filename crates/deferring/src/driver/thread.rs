@@ -1,7 +1,7 @@
 //! A thread of the ring's own that turns it: for any executor, and for none.
 //!
-//! It blocks all signals, sleeps nowhere but in the ring, and outlives every op. Nobody joins it
-//! without a bound: whoever drops the last `Ring` waits for as long as the drain may take. It also
+//! It blocks all signals but those of its own faults, sleeps nowhere but in the ring, and outlives
+//! every op. Nobody joins it without a bound: whoever drops the last `Ring` waits for as long as the drain may take. It also
 //! takes over when the runtime ends that turned a ring. Not: what a turn is (`turn/`).
 
 use std::convert::Infallible;
@@ -22,6 +22,8 @@ use crate::sync::{Arc, available_parallelism, mpsc, panicking};
 #[cfg(not(all(test, any(loom, shuttle))))]
 use crate::threads;
 use crate::turn::Shared;
+
+const NAME: &str = "deferring";
 
 /// What the owner of a ring knows of its thread.
 #[derive(Debug)]
@@ -52,12 +54,12 @@ pub(super) fn start(mut config: Builder) -> io::Result<Ring> {
     }
     let (tell, told) = mpsc::channel();
     let (alive, done) = mpsc::channel();
-    let thread = spawn(move || {
+    let thread = spawn(NAME, move || {
         let shared = match Shared::open(&config) {
-            Ok(shared) => Arc::new(shared),
+            Ok(shared) => shared,
             Err(error) => return drop(tell.send(Err(error))),
         };
-        shared.seat.host.begin(!shared.params().single_issuer);
+        shared.seat.host.begin_here(shared.params().single_issuer);
         shared.seat.call_by_message(shared.kernel());
         if tell.send(Ok(Arc::clone(&shared))).is_ok() {
             keep(&shared, alive, Spin::new(config.spin));
@@ -71,7 +73,7 @@ pub(super) fn start(mut config: Builder) -> io::Result<Ring> {
 /// Nobody turns the ring any more: a thread does, as soon as there is something to do.
 #[cfg_attr(not(any(feature = "tokio", feature = "async-io")), allow(dead_code))]
 pub(super) fn take_over(shared: &Arc<Shared>) {
-    if shared.check_process().is_err() || shared.is_over() {
+    if shared.is_over() || shared.has_no_use_for_a_task() {
         return;
     }
     let host = &shared.seat.host;
@@ -80,6 +82,9 @@ pub(super) fn take_over(shared: &Arc<Shared>) {
         host.call();
     }
 }
+
+/// With this a ring is poisoned for which there is no thread.
+const NO_THREAD: Errno = Errno::AGAIN;
 
 /// Starts a thread for a ring when it is called.
 struct Starter(Weak<Shared>);
@@ -94,13 +99,12 @@ impl Wake for Starter {
         }
         let spin = Spin::new(Builder::SPIN);
         let kept = Arc::clone(&shared);
-        match spawn(move || keep(&kept, alive, spin)) {
+        match spawn(NAME, move || keep(&kept, alive, spin)) {
             Ok(thread) => *keeper = Some(Keeper::of(thread, done)),
-            Err(error) => {
+            Err(_) => {
                 drop(keeper);
                 // Better an error in every handle than a wait for ever.
-                let errno = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
-                shared.poison(errno, &mut Calls::default());
+                shared.poison(NO_THREAD, &mut Calls::default());
             }
         }
     }
@@ -108,13 +112,14 @@ impl Wake for Starter {
 
 /// Stories have their own.
 #[cfg(all(test, any(loom, shuttle)))]
-fn spawn(_: impl FnOnce() + Send + 'static) -> io::Result<ThreadId> {
+pub(crate) fn spawn(_: &str, _: impl FnOnce() + Send + 'static) -> io::Result<ThreadId> {
     Err(error::setup("start of the ring's thread", Errno::AGAIN))
 }
 
+/// A thread of the library's own.
 #[cfg(not(all(test, any(loom, shuttle))))]
-fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<ThreadId> {
-    threads::spawn("deferring", run).map_err(|error| {
+pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<ThreadId> {
+    threads::spawn(name, run).map_err(|error| {
         let errno = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
         error::setup("start of the ring's thread", errno)
     })

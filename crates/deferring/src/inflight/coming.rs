@@ -3,6 +3,7 @@
 //! Not: how ops went (`going.rs`), nor which results are the user's (`slot.rs`).
 
 use super::admission::{Lane, kind_of};
+use super::recall::RECALLED;
 use super::slot::{
     Cancel, CancelThen, Circumstances, Event, State, TRIES_MAX, Verdict, cancel_answered, verdict,
     was_cut_short,
@@ -78,7 +79,11 @@ impl Inflight {
             Verdict::Again | Verdict::Pause => {
                 let (opcode, result) = (vtable.opcode, cqe.result);
                 let row = self.table.at(index);
-                row.tries = row.tries.saturating_add(1);
+                if row.cancel_resends == RECALLED {
+                    row.cancel_resends = 0; // It was the ring's own wish, and says nothing.
+                } else {
+                    row.tries = row.tries.saturating_add(1);
+                }
                 row.has_result = false;
                 row.marks.set(Marks::STOLEN, false);
                 after.notes.push(Note::Resubmit { opcode, result, tries: row.tries });

@@ -40,7 +40,7 @@ impl Inflight {
     }
 
     /// Writes the next SQE if it is a cancel.
-    fn admit_cancel(&mut self, sqe: &mut Sqe) -> bool {
+    pub(crate) fn admit_cancel(&mut self, sqe: &mut Sqe) -> bool {
         while let Some(token) = self.cancel_lane.pop_front() {
             // The op may have finished, and its row may be another's, while its cancel waited.
             let Some(row) = self.table.get(token) else { continue };

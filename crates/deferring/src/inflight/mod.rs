@@ -18,6 +18,8 @@ mod model;
 #[cfg(test)]
 mod model_admission;
 mod queue;
+#[cfg_attr(all(test, any(loom, shuttle)), allow(dead_code))] // Of threads that end.
+mod recall;
 mod slot;
 mod table;
 mod tally;

@@ -142,7 +142,7 @@ fn park_on<F: IntoFuture>(future: F) -> F::Output {
 /// What a thread of the ring's own does; to be run on one. Nobody waits for it in the story.
 fn keeper(ring: &Ring) -> impl FnOnce() + Send + 'static {
     let shared = Arc::clone(ring.shared());
-    shared.seat.host.begin(false);
+    shared.seat.host.begin_elsewhere();
     let (_, done) = mpsc::channel();
     *shared.keeper() = Some(Keeper::of(thread::current().id(), done));
     move || run(&shared, Spin::new(Duration::ZERO))
@@ -151,7 +151,7 @@ fn keeper(ring: &Ring) -> impl FnOnce() + Send + 'static {
 /// A runtime with one task, which turns the ring; to be run on a thread.
 fn host(ring: &Ring) -> impl FnOnce() + Send + 'static {
     let shared = Arc::clone(ring.shared());
-    shared.seat.host.begin(true);
+    shared.seat.host.begin(false);
     move || {
         let waker = Waker::from(Arc::new(Unparks(thread::current())));
         while poll_turns(&shared, &waker, || Poll::Pending).is_pending() {

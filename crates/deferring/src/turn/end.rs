@@ -22,6 +22,9 @@ use crate::trace::Note;
 /// How often a drain tries again to send its cancels, when the kernel has no memory for them.
 const DRAIN_RETRY: Duration = Duration::from_millis(10);
 
+/// What the ring's own thread has at least, to send the cancels.
+const A_MOMENT: Duration = Duration::from_millis(10);
+
 /// How much longer than the drain may take a dropped ring waits for its thread, which may be in code of
 /// the user's.
 const GRACE: Duration = Duration::from_secs(1);
@@ -80,7 +83,7 @@ impl Shared {
     /// The ring's own thread does all that, in time.
     fn close_by(&self, keeper: &Keeper) {
         let mut calls = Calls::default();
-        let deadline = Instant::now().checked_add(self.drain_timeout);
+        let deadline = Instant::now().checked_add(self.drain_timeout.max(A_MOMENT));
         self.begin_end(deadline, &mut calls);
         self.seat.call_submitter();
         keeper.wait(self.drain_timeout.saturating_add(GRACE));
@@ -93,6 +96,7 @@ impl Shared {
     }
 
     fn close_here(&self) {
+        self.seat.host.call(); // The reactor's task has nothing to do here any more.
         let mut calls = Calls::default();
         self.close_with(&mut calls);
         self.over.store(true, Ordering::SeqCst);
@@ -104,11 +108,16 @@ impl Shared {
         if poisoned {
             return; // All that was out has been given up.
         }
-        self.change(calls, Inflight::cancel_all);
         // None: never, which is what a timeout beyond the end of time asks for.
         let deadline = Instant::now().checked_add(self.drain_timeout);
+        let left = || deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        // A reactor's task sees the completions, too: the last of them must not be taken from under
+        // whoever sleeps until it comes.
+        let seated = self.seat.take_in_time(left);
+        self.change(calls, Inflight::cancel_all);
         while self.drain_once(deadline, calls) {}
         self.give_up(calls);
+        drop(seated);
     }
 
     /// From now on nothing can be queued. True if the ring was poisoned before.

@@ -2,13 +2,15 @@
 //!
 //! One lock, `core`, is on every operation's path; it is never held over a system call or over
 //! user code (P11). Whoever has the ring may call everything here from any thread. `submit.rs`
-//! sends and waits, `reap.rs` fills results, `claim.rs` serves handles, `end.rs` ends; `alarm.rs` is
-//! what the ring asks for itself, `workers.rs` the limit on the kernel's threads. Not: the states of
-//! ops (`inflight/`), nor who decides to wait (`driver/`, or the user).
+//! sends and waits, `reap.rs` fills results, `claim.rs` serves handles, `end.rs` ends, `leave.rs` lets
+//! a thread go; `alarm.rs` is what the ring asks for itself, `workers.rs` the limit on the kernel's
+//! threads. Not: the states of ops (`inflight/`), nor who decides to wait (`driver/`, or the user).
 
 mod alarm;
 mod claim;
 mod end;
+#[cfg(not(all(test, any(loom, shuttle))))]
+mod leave;
 mod reap;
 mod submit;
 mod workers;
@@ -16,6 +18,7 @@ mod workers;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Weak;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -42,6 +45,7 @@ pub(crate) use reap::Found;
 
 /// What all handles and clones of a ring share.
 pub(crate) struct Shared {
+    me: Weak<Self>,
     mark: ForkMark,
     kernel: Kernel,
     backend: Backend,
@@ -111,7 +115,7 @@ impl Refusal {
 }
 
 impl Shared {
-    pub(crate) fn open(config: &Builder) -> io::Result<Self> {
+    pub(crate) fn open(config: &Builder) -> io::Result<Arc<Self>> {
         let mark = ForkMark::of_this_process()
             .map_err(|errno| error::setup("madvise(MADV_WIPEONFORK)", errno))?;
         let (Parts { sq, cq, kernel, probe }, backend) = backend::open(config)?;
@@ -133,7 +137,8 @@ impl Shared {
             bell_armed: false,
             spare: After::default(),
         };
-        Ok(Self {
+        Ok(Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             mark,
             kernel,
             backend,
@@ -149,7 +154,7 @@ impl Shared {
             over: AtomicBool::new(false),
             keeper: plain::Mutex::new(None),
             drain_timeout: config.drain_timeout,
-        })
+        }))
     }
 
     /// Refuses a forked child (P9).
@@ -236,6 +241,12 @@ impl Shared {
 
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
+    }
+
+    /// Whether a task that turns the ring should leave it: whoever drops the ring turns it by now, or
+    /// nobody can, or it is another process's.
+    pub(crate) fn has_no_use_for_a_task(&self) -> bool {
+        self.check_process().is_err() || self.is_closing() || self.is_poisoned()
     }
 
     pub(crate) fn is_over(&self) -> bool {

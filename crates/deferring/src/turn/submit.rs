@@ -77,6 +77,15 @@ impl Core {
         Filled { ops, unconsumed: self.sq.publish(), left }
     }
 
+    /// Writes the cancels that wait, as far as they fit, and no op. Returns how many SQEs the kernel has
+    /// not taken yet.
+    #[cfg_attr(all(test, any(loom, shuttle)), allow(dead_code))] // Of threads that end.
+    pub(super) fn push_cancels(&mut self) -> u32 {
+        while self.sq.push(|sqe| self.inflight.admit_cancel(sqe)) {}
+        self.inflight.publish();
+        self.sq.publish()
+    }
+
     /// Whether something may go that nobody will ask to be sent: it was asked for before, or is the
     /// ring's own wish.
     pub(super) fn has_more_to_send(&self) -> bool {
@@ -142,6 +151,8 @@ impl Shared {
 
     /// Sets the limit on the kernel's workers, if it is not what it should be.
     fn raise_workers(&self) {
+        #[cfg(not(all(test, any(loom, shuttle))))]
+        self.remember_thread();
         let note = match self.workers.apply(&self.kernel) {
             Ok(None) => return,
             Ok(Some(limit)) => Note::Workers { limit },

@@ -82,6 +82,43 @@ fn c29_an_open_in_a_worker_whose_submitter_has_exited_opens() {
 }
 
 #[test]
+fn p7_an_open_that_blocks_outlasts_any_number_of_threads_that_submit_and_exit() {
+    let dir = tempfile::tempdir().unwrap();
+    let ring = ring();
+    let fifo = fifo(dir.path().join("fifo"));
+    let open = ring.queue(OpenInWorker::new(&fifo));
+    for round in 0..40 {
+        let submitter = ring.clone();
+        let submits = move || turn_until(&submitter, || submitter.pending().queued == 0);
+        bounded(move || thread::spawn(submits).join().unwrap());
+        ring.reap().unwrap();
+        assert!(!open.is_done(), "round {round}: {:?}", open.try_take());
+    }
+    let peer = opens_for_writing(&fifo);
+    run(&ring, open).expect("somebody opens the other end");
+    drop(peer.join().unwrap());
+}
+
+/// The kernel waits in a thread's exit for the calls that its workers make, and may fail to interrupt
+/// one that begins just then.
+#[test]
+fn p7_a_thread_that_submits_opens_that_block_exits_at_once_and_they_open_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let ring = ring();
+    for round in 0..50 {
+        let fifo = fifo(dir.path().join(round.to_string()));
+        let open = ring.queue(OpenInWorker::new(&fifo));
+        let submitter = ring.clone();
+        bounded(move || {
+            thread::spawn(move || submitter.submit().unwrap()).join().unwrap();
+        });
+        let peer = opens_for_writing(&fifo);
+        run(&ring, open).expect("somebody opens the other end");
+        drop(peer.join().unwrap());
+    }
+}
+
+#[test]
 fn c29_whatever_is_submitted_by_threads_that_exit_at_once_is_done() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file");

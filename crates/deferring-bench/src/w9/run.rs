@@ -1,0 +1,189 @@
+//! One run: a runtime, its tasks, and what they read by.
+//!
+//! Not: what is measured and compared (`mod.rs`).
+
+use std::time::{Duration, Instant};
+
+use deferring::{Fd, Ring};
+use tokio::runtime::{Builder, Runtime};
+
+#[cfg(tokio_unstable)]
+use super::reader::InSequence;
+use super::reader::{BySeeking, OnPool, OnRing, Reader};
+use crate::file::{BLOCK, Cached, Offsets};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flavour {
+    MultiThread,
+    CurrentThread,
+}
+
+impl Flavour {
+    pub(super) const ALL: [Self; 2] = [Self::MultiThread, Self::CurrentThread];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::MultiThread => "multi_thread (2)",
+            Self::CurrentThread => "current_thread",
+        }
+    }
+
+    fn runtime(self, reactor: bool) -> std::io::Result<Runtime> {
+        let mut builder = match self {
+            Self::MultiThread => Builder::new_multi_thread(),
+            Self::CurrentThread => Builder::new_current_thread(),
+        };
+        if reactor {
+            builder.enable_io();
+        }
+        builder.worker_threads(2).build()
+    }
+}
+
+/// By what the tasks read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    OnTokio,
+    Thread,
+    SpawnBlocking,
+    TokioFs,
+    #[cfg(tokio_unstable)]
+    TokiosRing,
+    #[cfg(tokio_unstable)]
+    TokiosRingInSequence,
+}
+
+impl Way {
+    pub(super) const ALL: &'static [Self] = &[
+        Self::OnTokio,
+        Self::Thread,
+        Self::SpawnBlocking,
+        Self::TokioFs,
+        #[cfg(tokio_unstable)]
+        Self::TokiosRing,
+        #[cfg(tokio_unstable)]
+        Self::TokiosRingInSequence,
+    ];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::OnTokio => "deferring, `start_on_tokio`",
+            Self::Thread => "deferring, `start`",
+            Self::SpawnBlocking => "`spawn_blocking` + `pread`",
+            Self::TokioFs => "`tokio::fs`: seek + read",
+            #[cfg(tokio_unstable)]
+            Self::TokiosRing => "tokio's io_uring: seek + read",
+            #[cfg(tokio_unstable)]
+            Self::TokiosRingInSequence => "tokio's io_uring: read in sequence",
+        }
+    }
+
+    pub(super) fn is_ours(self) -> bool {
+        matches!(self, Self::OnTokio | Self::Thread)
+    }
+
+    /// tokio's files use its ring wherever there is a reactor that can have one.
+    fn needs_reactor(self) -> bool {
+        !matches!(self, Self::Thread | Self::SpawnBlocking | Self::TokioFs)
+    }
+}
+
+/// A runtime for each run, since what a run leaves in it would help the next.
+pub(super) struct Course<'a> {
+    cached: &'a Cached,
+    runtime: Runtime,
+    way: Way,
+    /// Ours, if that is the way.
+    ring: Option<OnRing>,
+}
+
+pub(super) struct Ran {
+    pub(super) enters: Option<u64>,
+    /// From each task's first poll to its end.
+    pub(super) times: Vec<Duration>,
+}
+
+impl<'a> Course<'a> {
+    pub(super) fn new(cached: &'a Cached, flavour: Flavour, way: Way) -> anyhow::Result<Self> {
+        let runtime = flavour.runtime(way.needs_reactor())?;
+        let entered = runtime.enter();
+        let builder = Ring::builder();
+        let ring = if way == Way::OnTokio {
+            Some(builder.start_on_tokio()?)
+        } else if way == Way::Thread {
+            Some(builder.start()?)
+        } else {
+            None
+        };
+        drop(entered);
+        let fd = Fd::from(cached.open()?);
+        let ring = ring.map(|ring| OnRing { ring, fd });
+        Ok(Self { cached, runtime, way, ring })
+    }
+
+    /// So many tasks, and reads for each.
+    pub(super) fn run(&self, tasks: usize, reads: usize) -> anyhow::Result<Ran> {
+        let before = self.entered();
+        let times = match self.way {
+            Way::OnTokio | Way::Thread => {
+                let ring = self.ring.as_ref().expect("made with the rest");
+                self.with(tasks, reads, || Ok(ring.clone()))
+            }
+            Way::SpawnBlocking => {
+                let file = self.cached.shared()?;
+                self.with(tasks, reads, || Ok(OnPool(file.clone())))
+            }
+            // A position for each task.
+            Way::TokioFs => self.with(tasks, reads, || Ok(BySeeking(self.open()?))),
+            #[cfg(tokio_unstable)]
+            Way::TokiosRing => self.with(tasks, reads, || Ok(BySeeking(self.open()?))),
+            #[cfg(tokio_unstable)]
+            Way::TokiosRingInSequence => {
+                self.with(tasks, reads, || Ok(InSequence { file: self.open()?, left: 0 }))
+            }
+        }?;
+        let enters = self.entered().zip(before).map(|(after, before)| after - before);
+        Ok(Ran { enters, times })
+    }
+
+    fn open(&self) -> anyhow::Result<tokio::fs::File> {
+        Ok(tokio::fs::File::from_std(self.cached.open()?))
+    }
+
+    fn entered(&self) -> Option<u64> {
+        self.ring.as_ref().map(|on| on.ring.stats().enters)
+    }
+
+    fn with<R: Reader>(
+        &self,
+        tasks: usize,
+        reads: usize,
+        mut reader: impl FnMut() -> anyhow::Result<R>,
+    ) -> anyhow::Result<Vec<Duration>> {
+        let readers: Vec<R> = (0..tasks).map(|_| reader()).collect::<anyhow::Result<_>>()?;
+        self.runtime.block_on(async {
+            let seeded = (1..).zip(readers);
+            let spawn =
+                |(seed, reader)| tokio::spawn(task(reader, self.cached.offsets(seed), reads));
+            let tasks: Vec<_> = seeded.map(spawn).collect();
+            let mut times = Vec::with_capacity(tasks.len());
+            for task in tasks {
+                times.push(task.await??);
+            }
+            Ok(times)
+        })
+    }
+}
+
+async fn task<R: Reader>(
+    mut reader: R,
+    mut offsets: Offsets,
+    reads: usize,
+) -> anyhow::Result<Duration> {
+    let start = Instant::now();
+    let mut buf = vec![0; BLOCK];
+    for _ in 0..reads {
+        buf = reader.read(buf, offsets.draw()).await?;
+    }
+    Ok(start.elapsed())
+}

@@ -1,0 +1,53 @@
+//! Ops that the ring wants back from the kernel's workers, because the thread that sent them ends.
+//!
+//! They are cancelled without anybody's wish, so that their results say "undone", and go again. Not:
+//! who asks, and when (`turn/leave.rs`).
+
+use super::slot::{Cancel, State};
+use super::table::{Marks, Row};
+use super::{Inflight, Token};
+use crate::op::Class;
+
+/// In `Row::cancel_resends`: the op is wanted back. Whoever wants it asks again by themselves.
+pub(super) const RECALLED: u8 = u8::MAX;
+
+impl Inflight {
+    /// Whether the kernel's workers have something, or may have.
+    pub(crate) fn has_in_workers(&mut self) -> bool {
+        self.table.indices().any(|index| is_in_worker(self.table.at(index)))
+    }
+
+    /// What they have, or may have, which is wanted back from now on.
+    pub(crate) fn want_back(&mut self) -> Vec<Token> {
+        let mut wanted = Vec::new();
+        for index in self.table.indices() {
+            if is_in_worker(self.table.at(index)) {
+                self.table.at(index).cancel_resends = RECALLED;
+                wanted.push(self.table.token(index));
+            }
+        }
+        wanted
+    }
+
+    /// Asks for what is wanted back and has not come, and forgets the rest.
+    pub(crate) fn recall(&mut self, wanted: &mut Vec<Token>) {
+        wanted.retain(|&token| {
+            let Some(row) = self.table.get(token) else { return false };
+            let is_there = is_in_worker(row) && row.cancel_resends == RECALLED;
+            if is_there {
+                self.cancel_lane.push_back(token);
+            }
+            is_there
+        });
+        self.own_cancels |= !wanted.is_empty();
+    }
+}
+
+/// Whether a worker of the kernel's may have it, and it may be sent twice. An op that somebody has
+/// cancelled is asked for as well: the interruption may have been missed.
+fn is_in_worker(row: &Row) -> bool {
+    let worker = matches!(row.class, Class::Worker(_)) || row.marks.has(Marks::IN_WORKER);
+    let again = row.vtable.is_some_and(|vtable| vtable.again);
+    let linked = row.cancel == Cancel::None && row.marks.has(Marks::REMOVED);
+    matches!(row.state, State::Submitted | State::Orphaned) && worker && again && !linked
+}
