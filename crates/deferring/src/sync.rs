@@ -191,10 +191,6 @@ pub(crate) mod plain {
             self.0.notify_all();
         }
 
-        pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-            self.0.wait(guard).unwrap_or_else(std::sync::PoisonError::into_inner)
-        }
-
         /// True if nobody called in that time.
         pub(crate) fn wait_timeout<'a, T>(
             &self,

@@ -106,18 +106,10 @@ impl Kernel {
         }
     }
 
-    /// Somebody is about to reap.
-    pub(crate) fn begin_reap(&self) {
-        match self {
-            Self::Uring(_) => {} // Its descriptor is readable by the CQ itself.
-            Self::Memory(kernel) => kernel.begin_reap(),
-        }
-    }
-
     /// Somebody has reaped, and may have left some.
     pub(crate) fn end_reap(&self) {
         match self {
-            Self::Uring(_) => {}
+            Self::Uring(_) => {} // Its descriptor is readable by the CQ itself.
             Self::Memory(kernel) => kernel.end_reap(),
         }
     }

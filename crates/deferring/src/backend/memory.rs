@@ -7,14 +7,14 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::EventfdFlags;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use super::loopback::Loopback;
 use super::uring::{Cq, Params, Sq};
 use crate::inflight::{Token, Workers};
 use crate::op::{Cqe, Sqe};
-use crate::sync::plain::{AtomicBool, AtomicU32, AtomicU64, Condvar, Mutex};
+use crate::sync::plain::{AtomicBool, AtomicU32, AtomicU64, Mutex};
 use crate::sync::{Arc, Ordering};
 
 /// Who deals with SQEs. It gives each of them one CQE, at some time, by its [`Wire`], and touches what
@@ -41,7 +41,6 @@ pub(crate) struct Kernel {
 /// What whoever gives CQEs and whoever takes them share.
 pub(crate) struct Wire {
     state: Mutex<State>,
-    came: Condvar,
     cq_head: Arc<AtomicU32>,
     cq_tail: Arc<AtomicU32>,
     overflowed: AtomicBool,
@@ -68,9 +67,17 @@ impl Wire {
         if let Some(eventfd) = &state.eventfd {
             signal(eventfd);
         }
-        drop(state);
+        // Under the lock: whoever silences it sees the CQE, or comes before both.
         signal(&self.readable);
-        self.came.notify_all();
+    }
+
+    /// The descriptor is readable no more, if there is nothing to reap.
+    fn silence_if_empty(&self) {
+        let state = self.state.lock();
+        if !self.is_ready() && state.backlog.is_empty() {
+            // It fails only when it is not readable.
+            let _ = rustix::io::read(&self.readable, &mut [0u8; 8]);
+        }
     }
 
     /// Calls whoever sleeps in the ring.
@@ -94,6 +101,18 @@ impl Wire {
     }
 }
 
+/// Waits until a descriptor is readable.
+fn wait_readable(fd: &OwnedFd, time: Option<Duration>) -> Result<(), Errno> {
+    let time = time.map(|time| Timespec {
+        tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    });
+    match rustix::event::poll(&mut [PollFd::new(fd, PollFlags::IN)], time.as_ref())? {
+        0 => Err(Errno::TIME),
+        _ => Ok(()),
+    }
+}
+
 fn signal(eventfd: &OwnedFd) {
     // It fails only when the counter is full: then it is readable.
     let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
@@ -111,7 +130,6 @@ impl Kernel {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let wire = Arc::new(Wire {
             state: Mutex::new(State { memory, backlog: VecDeque::new(), eventfd: None }),
-            came: Condvar::new(),
             cq_head,
             cq_tail,
             overflowed: AtomicBool::new(false),
@@ -164,22 +182,26 @@ impl Kernel {
         taken
     }
 
-    /// Submits, then waits until a CQE is there, or for the time.
+    /// Submits, then waits until a CQE is there, or for the time. A signal ends the wait.
     pub(crate) fn submit_and_wait(&self, count: u32, time: Option<Duration>) -> Result<u32, Errno> {
         let taken = self.submit(count);
         let end = time.and_then(|time| Instant::now().checked_add(time));
-        let mut state = self.wire.state.lock();
         loop {
-            self.wire.hand_over(&mut state);
+            self.wire.hand_over(&mut self.wire.state.lock());
             if self.wire.is_ready() {
                 return Ok(taken);
             }
-            state = match end.map(|end| end.saturating_duration_since(Instant::now())) {
-                Some(Duration::ZERO) if taken > 0 => return Ok(taken),
-                Some(Duration::ZERO) => return Err(Errno::TIME),
-                Some(left) => self.wire.came.wait_timeout(state, left).0,
-                None => self.wire.came.wait(state),
-            };
+            self.wire.silence_if_empty();
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            let waited = wait_readable(&self.wire.readable, left);
+            match waited {
+                Ok(()) => {}
+                // What was taken is told, as Linux does.
+                Err(Errno::TIME | Errno::INTR) if self.wire.is_ready() || taken > 0 => {
+                    return Ok(taken);
+                }
+                Err(errno) => return Err(errno),
+            }
         }
     }
 
@@ -189,15 +211,10 @@ impl Kernel {
         self.wire.hand_over(&mut self.wire.state.lock());
     }
 
-    /// Somebody is about to reap: what comes after this makes the descriptor readable again.
-    pub(crate) fn begin_reap(&self) {
-        let _ = rustix::io::read(&self.wire.readable, &mut [0u8; 8]);
-    }
-
     /// Somebody has reaped, and may have left some.
     pub(crate) fn end_reap(&self) {
-        if self.wire.is_ready() || self.overflowed() {
-            signal(&self.wire.readable);
+        if !self.wire.is_ready() {
+            self.wire.silence_if_empty();
         }
     }
 

@@ -281,9 +281,6 @@ impl Kernel {
     }
 
     #[allow(clippy::unused_self)] // As Linux.
-    pub(crate) const fn begin_reap(&self) {}
-
-    #[allow(clippy::unused_self)] // As Linux.
     pub(crate) const fn end_reap(&self) {}
 
     #[allow(clippy::unused_self)] // As Linux.

@@ -192,7 +192,6 @@ impl Shared {
         if self.check_process().is_err() {
             return None;
         }
-        self.kernel.begin_reap();
         if fetch {
             // What is not handed over now will be at the next wait.
             let _ = self.flush();

@@ -194,7 +194,7 @@ const SEEDS: [Opcode; 12] = [
 
 /// The error of a build in which this system call fails.
 fn refused_setup(call: libc::c_long, errno: i32) -> io::Error {
-    refused(call, Refusal::Fails(errno), || Ring::builder().build().unwrap_err())
+    refused(call, Refusal::Fails(errno), || Ring::builder().io_uring_only().build().unwrap_err())
 }
 
 fn ring_error(error: &io::Error) -> &RingError {
