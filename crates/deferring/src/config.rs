@@ -132,8 +132,9 @@ impl Builder {
 
     /// Only the thread that builds the ring will submit to it (`IORING_SETUP_SINGLE_ISSUER`, since
     /// 6.0). Default off: a ring can be used from any thread. Another thread's
-    /// [`submit`](Ring::submit) fails with `EEXIST`; queueing and reaping stay free. That thread has to
-    /// go on submitting or waiting: what waits in the ring for others to end is sent by it alone.
+    /// [`submit`](Ring::submit) fails with `EEXIST`; queueing and reaping stay free. That thread
+    /// has to go on submitting or waiting: what waits in the ring for others to end is sent by it
+    /// alone.
     #[doc(alias = "IORING_SETUP_SINGLE_ISSUER")]
     pub const fn single_issuer(mut self, single: bool) -> Self {
         self.single_issuer = single;
@@ -144,8 +145,8 @@ impl Builder {
     /// since 6.1; implies [`single_issuer`](Self::single_issuer)). Default off: only that thread
     /// may submit, wait or register, and when it exits, the ring is dead. Drop the ring on it too:
     /// another thread cannot send the cancels, and leaks what is out. A loop that does not wait in
-    /// the ring must watch an eventfd, not the ring's descriptor. The fastest mode for a thread that
-    /// drives a ring of its own.
+    /// the ring must watch an eventfd, not the ring's descriptor. The fastest mode for a thread
+    /// that drives a ring of its own.
     #[doc(alias = "IORING_SETUP_DEFER_TASKRUN")]
     pub const fn defer_taskrun(mut self, defer: bool) -> Self {
         self.defer_taskrun = defer;
@@ -160,9 +161,9 @@ impl Builder {
     }
 
     /// How long the drop of the last [`Ring`] waits for the kernel to let go of ops that it has
-    /// been asked to cancel. Default [5 s](Self::DRAIN_TIMEOUT): file reads finish in milliseconds, and a call that hangs
-    /// longer (a dead file server) is not worth hanging with. What is still out then is leaked,
-    /// never freed.
+    /// been asked to cancel. Default [5 s](Self::DRAIN_TIMEOUT): file reads finish in milliseconds,
+    /// and a call that hangs longer (a dead file server) is not worth hanging with. What is still
+    /// out then is leaked, never freed.
     pub const fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
         self
@@ -177,17 +178,17 @@ impl Builder {
         self
     }
 
-    /// How long the thread of a ring that was [`start`](Self::start)ed looks for work before it falls
-    /// asleep. Default [10 µs](Self::SPIN): about what it costs to be woken. It looks for as long as
-    /// that has paid lately, and not at all on a machine with one core. Zero: never.
+    /// How long the thread of a ring that was [`start`](Self::start)ed looks for work before it
+    /// falls asleep. Default [10 µs](Self::SPIN): about what it costs to be woken. It looks for as
+    /// long as that has paid lately, and not at all on a machine with one core. Zero: never.
     pub const fn spin(mut self, most: Duration) -> Self {
         self.spin = most;
         self
     }
 
     /// Makes the ring. It is turned by [`block_on`](crate::block_on), or by hand with
-    /// [`submit`](Ring::submit), [`wait`](Ring::wait) and [`reap`](Ring::reap). For other executors, see
-    /// [`start`](Self::start).
+    /// [`submit`](Ring::submit), [`wait`](Ring::wait) and [`reap`](Ring::reap). For other
+    /// executors, see [`start`](Self::start).
     ///
     /// # Errors
     /// An argument that makes no sense; a kernel that lacks io_uring or an operation, or refuses.

@@ -1,8 +1,8 @@
 //! Whoever takes SQEs and gives CQEs: a kernel, or something that plays its part.
 //!
 //! [`uring`] is Linux. `loopback` is the smallest thing that can stand in its place, and the first
-//! to read; `toy` is a kernel for model checkers, under the whole library. Not: what an SQE means to
-//! us (`op/`) or which op it belongs to (`inflight/`).
+//! to read; `toy` is a kernel for model checkers, under the whole library. Not: what an SQE means
+//! to us (`op/`) or which op it belongs to (`inflight/`).
 
 #[cfg(test)]
 mod loopback;

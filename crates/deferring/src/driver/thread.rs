@@ -1,8 +1,9 @@
 //! A thread of the ring's own that turns it: for any executor, and for none.
 //!
 //! It blocks all signals but those of its own faults, sleeps nowhere but in the ring, and outlives
-//! every op. Nobody joins it without a bound: whoever drops the last `Ring` waits for as long as the
-//! drain may take. It also takes over when the runtime ends that turned a ring. Not: what a turn is (`turn/`).
+//! every op. Nobody joins it without a bound: whoever drops the last `Ring` waits for as long as
+//! the drain may take. It also takes over when the runtime ends that turned a ring. Not: what a
+//! turn is (`turn/`).
 #![allow(unsafe_code)] // The mask of signals.
 
 use std::convert::Infallible;
@@ -124,7 +125,8 @@ const FAULTS: [libc::c_int; 6] =
 /// A thread without signals, but for those of its own faults.
 #[cfg(not(all(test, any(loom, shuttle))))]
 pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<ThreadId> {
-    // A thread inherits the mask of its maker: so there is no moment at which it could be signalled.
+    // A thread inherits the mask of its maker: so there is no moment at which it could be
+    // signalled.
     let mut all = std::mem::MaybeUninit::uninit();
     let mut before = std::mem::MaybeUninit::uninit();
     // SAFETY: both are sets that the calls fill.

@@ -16,8 +16,8 @@ use crate::trace::Note;
 /// How many CQEs are reaped between two unlocks.
 const REAP_BATCH: usize = 64;
 
-/// The most of the ring's own requests that are out at once, beside canaries; and that are written at
-/// once.
+/// The most of the ring's own requests that are out at once, beside canaries; and that are written
+/// at once.
 pub(super) const OWN_MAX: usize = 4;
 
 /// What a reap found, and whom it concerns. To be delivered with nothing locked.
@@ -45,8 +45,8 @@ impl Found {
 impl Core {
     /// Moves slots on by up to `most` CQEs. Returns how many there were.
     ///
-    /// The bell's CQE is for a thread that sleeps in the ring. If one may be about to, another leaves
-    /// the CQE where it is, and stops there: nobody oversleeps a CQE that is in the CQ.
+    /// The bell's CQE is for a thread that sleeps in the ring. If one may be about to, another
+    /// leaves the CQE where it is, and stops there: nobody oversleeps a CQE that is in the CQ.
     fn reap_batch(&mut self, most: usize, leave_bell: bool, found: &mut Found) -> usize {
         let (mut popped, mut time_is_up) = (0, false);
         while popped < most {
@@ -208,8 +208,8 @@ impl Shared {
         ops
     }
 
-    /// So many ops have ended of which the next [`reap`](Self::reap) is to tell. Whoever waits by hand
-    /// hears of it now: the CQE that it waits for may have been theirs.
+    /// So many ops have ended of which the next [`reap`](Self::reap) is to tell. Whoever waits by
+    /// hand hears of it now: the CQE that it waits for may have been theirs.
     pub(super) fn tell_later(&self, ops: usize) {
         if ops > 0 {
             // Before the look at who waits; who waits says so, then looks at this.

@@ -1,7 +1,8 @@
 //! Results that nobody asked for never reach a user: C29 and P7.
 //!
-//! The kernel gives ops back undone when the thread that submitted them exits, and when a signal meets a
-//! worker being made; the ring sends them again. That a `Watcher` does too is told in `watcher.rs`.
+//! The kernel gives ops back undone when the thread that submitted them exits, and when a signal
+//! meets a worker being made; the ring sends them again. That a `Watcher` does too is told in
+//! `watcher.rs`.
 
 use std::io;
 use std::io::Write as _;
@@ -99,8 +100,8 @@ fn p7_an_open_that_blocks_outlasts_any_number_of_threads_that_submit_and_exit() 
     drop(peer.join().unwrap());
 }
 
-/// The kernel waits in a thread's exit for the calls that its workers make, and may fail to interrupt
-/// one that begins just then.
+/// The kernel waits in a thread's exit for the calls that its workers make, and may fail to
+/// interrupt one that begins just then.
 #[test]
 fn p7_a_thread_that_submits_opens_that_block_exits_at_once_and_they_open_later() {
     let dir = tempfile::tempdir().unwrap();
