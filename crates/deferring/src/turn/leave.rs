@@ -112,14 +112,13 @@ impl Shared {
             if count > 0 {
                 let _ = self.kernel.submit(count);
             }
-            let ops = self.reap_into(&mut calls);
+            // This thread ends, too: sent by it, they would have to be recalled again.
+            let ops = self.reap_and_leave(&mut calls);
             self.tell_later(ops);
             if wanted.is_empty() || Instant::now() >= end {
                 break;
             }
             sleep(RECALL_AGAIN);
         }
-        // What came back is to be sent by somebody else.
-        self.seat.call_submitter();
     }
 }

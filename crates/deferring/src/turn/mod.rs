@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     workers: Workers,
     /// Ops that ended in a submit or a wait, of which no reap has told.
     untold: AtomicUsize,
+    /// A thread that ended has left something to be sent.
+    left_unsent: AtomicBool,
     /// [`Core::stirrer`] is somebody.
     stirred: AtomicBool,
     /// A shutdown has a deadline.
@@ -143,6 +145,7 @@ impl Shared {
             counters,
             workers: Workers::default(),
             untold: AtomicUsize::new(0),
+            left_unsent: AtomicBool::new(false),
             stirred: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             closing: AtomicBool::new(false),

@@ -120,6 +120,28 @@ fn p7_a_thread_that_submits_opens_that_block_exits_at_once_and_they_open_later()
 }
 
 #[test]
+fn p7_what_a_thread_that_exits_has_asked_back_is_sent_by_the_next_reap_and_not_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let ring = ring();
+    let fifo = fifo(dir.path().join("fifo"));
+    let open = ring.queue(OpenInWorker::new(&fifo));
+    let submitter = ring.clone();
+    let submits = move || {
+        submitter.submit().unwrap();
+        until_its_worker_sleeps(thread_id());
+    };
+    bounded(move || thread::spawn(submits).join().unwrap());
+    until("it is back", || ring.pending().queued == 1);
+    // Sent by whoever asked for it, it would have to be asked back again when that one ends.
+    assert_eq!((ring.pending().in_kernel, ring.stats().resubmits), (0, 1));
+    ring.reap().unwrap();
+    assert_eq!((ring.pending().queued, ring.pending().in_kernel), (0, 1));
+    let peer = opens_for_writing(&fifo);
+    run(&ring, open).expect("somebody opens the other end");
+    drop(peer.join().unwrap());
+}
+
+#[test]
 fn c29_whatever_is_submitted_by_threads_that_exit_at_once_is_done() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file");
