@@ -48,8 +48,8 @@ pub(crate) mod models {
 impl Builder {
     /// Makes a ring that a thread of its own turns: for any executor, and for none.
     ///
-    /// The thread blocks all signals, sleeps while there is nothing to do, and ends with the ring.
-    /// A task that queues an op wakes it if it sleeps, which costs a system call; what is queued
+    /// The thread blocks all signals but those of its own faults, sleeps while there is nothing to
+    /// do, and ends with the ring. A task that queues an op wakes it if it sleeps, which costs a system call; what is queued
     /// while it is awake goes out with its next batch. It outlives every op, so that no op suffers
     /// from the exit of the thread that queued it. It is the ring's only issuer
     /// ([`defer_taskrun`](Self::defer_taskrun)), where the kernel has that.
@@ -57,7 +57,6 @@ impl Builder {
     /// ```
     /// # fn main() -> std::io::Result<()> {
     /// use deferring::{BufResult, Ring, fs::File};
-    /// # use futures_util::future::FutureExt;
     /// # fn any_executor<F: Future>(future: F) -> F::Output { futures_executor::block_on(future) }
     ///
     /// let ring = Ring::builder().start()?;
