@@ -2,8 +2,8 @@
 //!
 //! This file knows the commands by name and nothing about what they do. It is not a build script:
 //! the crates build with plain cargo. Each command is a file: `ci.rs`, `tidy/mod.rs`, `models.rs`,
-//! `hazards.rs`, `soak.rs`, `sanitize.rs`, `compare_cp/mod.rs`, `bench.rs`; where the project lies is
-//! in `project.rs`.
+//! `hazards.rs`, `soak.rs`, `sanitize.rs`, `compare_cp/mod.rs`, `bench.rs`; where the project lies
+//! is in `project.rs`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A tool talks to whoever started it.
 

@@ -1,8 +1,9 @@
 //! The library under model checkers.
 //!
 //! Loom goes through every order of small stories, shuttle through many random ones of larger
-//! stories. Each builds the library anew, with its own locks, atomics and threads in `sync.rs` and a
-//! toy for a kernel, in a directory of its own. The stories are in `crates/deferring/src/models/`.
+//! stories. Each builds the library anew, with its own locks, atomics and threads in `sync.rs` and
+//! a toy for a kernel, in a directory of its own. The stories are in
+//! `crates/deferring/src/models/`.
 
 use crate::ci::run_cargo;
 

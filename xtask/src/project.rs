@@ -1,7 +1,7 @@
 //! Where the project lies, and which cargo builds it.
 //!
-//! Paths and commands only; nothing is run here but cargo, to ask it where it builds. Who runs them:
-//! the commands.
+//! Paths and commands only; nothing is run here but cargo, to ask it where it builds. Who runs
+//! them: the commands.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

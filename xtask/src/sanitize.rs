@@ -9,8 +9,8 @@ use anyhow::{Context, ensure};
 use crate::project;
 
 /// Stories that leak on purpose: memory that the kernel may still write into is never freed, a
-/// forgotten handle keeps its op, and a panic's payload that panics when it is dropped is given up. Their
-/// own checks say how much it is.
+/// forgotten handle keeps its op, and a panic's payload that panics when it is dropped is given up.
+/// Their own checks say how much it is.
 const LEAK_ON_PURPOSE: &[&str] = &[
     "a_leak_is_told",
     "a_panic_whose_payload_panics_ends_here",

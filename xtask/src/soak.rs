@@ -1,7 +1,7 @@
 //! Random stories under random drivers, for ten minutes.
 //!
-//! The stories are `crates/deferring/tests/it/drivers`; `cargo test` tells them for some seconds. Not:
-//! what they check.
+//! The stories are `crates/deferring/tests/it/drivers`; `cargo test` tells them for some seconds.
+//! Not: what they check.
 
 use crate::ci::run_cargo;
 

@@ -16,8 +16,9 @@ pub(crate) struct Cost {
     pub(crate) enters: Option<f64>,
 }
 
-/// Measures what does as many ops as it is told, a multiple of `unit`, and says how often it entered the
-/// ring, if it knows. It does a few first, which warms it up and tells how many there is time for.
+/// Measures what does as many ops as it is told, a multiple of `unit`, and says how often it
+/// entered the ring, if it knows. It does a few first, which warms it up and tells how many there
+/// is time for.
 pub(crate) fn measure<E>(
     time: Duration,
     unit: usize,

@@ -1,10 +1,11 @@
 //! Question: what does one op cost under each driver, when nothing else goes on, and what do reads
-//! cost 32 at a time from one task? Baseline: the loop of `raw.rs` at the same depth; and `block_on`,
-//! which is the library without a hop.
+//! cost 32 at a time from one task? Baseline: the loop of `raw.rs` at the same depth; and
+//! `block_on`, which is the library without a hop.
 //!
-//! What a hop costs depends on the machine, and on what else it does at that moment: so it stands beside
-//! two threads that do nothing but wake each other. One op at a time is the worst case of a driver that somebody else runs: each op pays for the whole
-//! way there and back. Rounds are interleaved, and ratios are within a round.
+//! What a hop costs depends on the machine, and on what else it does at that moment: so it stands
+//! beside two threads that do nothing but wake each other. One op at a time is the worst case of a
+//! driver that somebody else runs: each op pays for the whole way there and back. Rounds are
+//! interleaved, and ratios are within a round.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,9 +1,9 @@
 //! Benches of the drivers. Each file of a bench opens with its question and its baseline.
 //!
-//! `cargo xtask bench` builds this as it is meant to be built, and runs it. `w9/mod.rs`: many tasks on
-//! tokio. `hop.rs`: one op at a time, and 32. What they share: `file.rs` (what is read), `raw.rs`
-//! (the baseline), `cost.rs` (what is measured), `table.rs` (what is said of it). Not: what is
-//! concluded; that is docs/runtimes.md.
+//! `cargo xtask bench` builds this as it is meant to be built, and runs it. `w9/mod.rs`: many tasks
+//! on tokio. `hop.rs`: one op at a time, and 32. What they share: `file.rs` (what is read),
+//! `raw.rs` (the baseline), `cost.rs` (what is measured), `table.rs` (what is said of it). Not:
+//! what is concluded; that is docs/runtimes.md.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A tool talks to whoever started it.
 

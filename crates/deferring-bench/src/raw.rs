@@ -1,7 +1,7 @@
 //! The baseline: a loop by hand on one thread, with the crate `io-uring` and nothing around it.
 //!
-//! It keeps `depth` ops in flight, in buffers of its own, and looks at each result. Not: anything that
-//! a program would need beyond that.
+//! It keeps `depth` ops in flight, in buffers of its own, and looks at each result. Not: anything
+//! that a program would need beyond that.
 #![allow(unsafe_code)] // SQEs carry addresses, not borrows.
 
 use std::fs::File;
@@ -55,9 +55,9 @@ impl Raw {
             while sent < count {
                 let Some(at) = self.idle.pop() else { break };
                 let entry = entry(&mut self.bufs[at]).user_data(at as u64);
-                // SAFETY: the buffer and the file are ours, and stay until `drop` at the earliest; the
-                // loop does not end before the last completion. (An error that ends it early ends the
-                // program.)
+                // SAFETY: the buffer and the file are ours, and stay until `drop` at the earliest;
+                // the loop does not end before the last completion. (An error that ends it early
+                // ends the program.)
                 unsafe { self.ring.submission().push(&entry).expect("as many as the depth") };
                 sent += 1;
             }

@@ -19,9 +19,9 @@ pub(crate) enum Command {
 
 /// Copies files and trees, many files and many blocks at a time from one thread.
 ///
-/// A file appears under its name only when it is whole, and replaces a file or symbolic link of that
-/// name, but no device, fifo, socket or directory. Hard links among the copied files stay links, holes stay holes. Special files (fifos,
-/// sockets, devices) are skipped with a word.
+/// A file appears under its name only when it is whole, and replaces a file or symbolic link of
+/// that name, but no device, fifo, socket or directory. Hard links among the copied files stay
+/// links, holes stay holes. Special files (fifos, sockets, devices) are skipped with a word.
 ///
 /// The last line says how much was copied and what it took. The bytes are those written: holes are
 /// not counted.

@@ -1,7 +1,7 @@
 //! Cancels of many ops at once: of a descriptor, of a group, of a ring.
 //!
-//! The ring's own slots are searched, not the kernel's: a descriptor is meant as such, whatever number it
-//! has. Not: what a cancel does to one op (`inflight/slot.rs`).
+//! The ring's own slots are searched, not the kernel's: a descriptor is meant as such, whatever
+//! number it has. Not: what a cancel does to one op (`inflight/slot.rs`).
 
 use std::fmt;
 use std::future::Future;
@@ -15,8 +15,8 @@ use crate::sync::Arc;
 use crate::turn::Shared;
 use crate::{Handle, Ring};
 
-/// What a cancel of many ops achieved, to be awaited or looked at. The ops' own results come all the
-/// same, through their handles. Dropping it takes nothing back.
+/// What a cancel of many ops achieved, to be awaited or looked at. The ops' own results come all
+/// the same, through their handles. Dropping it takes nothing back.
 pub struct CancelMany {
     shared: Arc<Shared>,
     tally: Option<u64>,
@@ -88,8 +88,8 @@ pub struct Group {
 }
 
 impl Group {
-    /// Puts an op into this group, and takes it out of the one that it was in. One that has ended stays
-    /// as it is.
+    /// Puts an op into this group, and takes it out of the one that it was in. One that has ended
+    /// stays as it is.
     ///
     /// # Panics
     /// If the op is of another ring.
@@ -116,9 +116,9 @@ impl Ring {
         Group { ring: self.clone(), number: self.shared().new_group() }
     }
 
-    /// Asks for a cancel of all ops of this ring that use this descriptor, or a clone of it: to read, to
-    /// write, to watch, or as the directory that a path starts from. Those that were dropped or detached,
-    /// too. A [`close`](Ring::close) that waits for them goes on then.
+    /// Asks for a cancel of all ops of this ring that use this descriptor, or a clone of it: to
+    /// read, to write, to watch, or as the directory that a path starts from. Those that were
+    /// dropped or detached, too. A [`close`](Ring::close) that waits for them goes on then.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {

@@ -140,8 +140,9 @@ impl Builder {
 
     /// Only the thread that builds the ring will submit to it (`IORING_SETUP_SINGLE_ISSUER`, since
     /// 6.0). Default off: a ring can be used from any thread. Another thread's
-    /// [`submit`](Ring::submit) fails with `EEXIST`; queueing and reaping stay free. That thread has to
-    /// go on submitting or waiting: what waits in the ring for others to end is sent by it alone.
+    /// [`submit`](Ring::submit) fails with `EEXIST`; queueing and reaping stay free. That thread
+    /// has to go on submitting or waiting: what waits in the ring for others to end is sent by it
+    /// alone.
     #[doc(alias = "IORING_SETUP_SINGLE_ISSUER")]
     pub const fn single_issuer(mut self, single: bool) -> Self {
         self.single_issuer = single;
@@ -152,8 +153,8 @@ impl Builder {
     /// since 6.1; implies [`single_issuer`](Self::single_issuer)). Default off: only that thread
     /// may submit, wait or register, and when it exits, the ring is dead. Drop the ring on it too:
     /// another thread cannot send the cancels, and leaks what is out. A loop that does not wait in
-    /// the ring must watch an eventfd, not the ring's descriptor. The fastest mode for a thread that
-    /// drives a ring of its own.
+    /// the ring must watch an eventfd, not the ring's descriptor. The fastest mode for a thread
+    /// that drives a ring of its own.
     #[doc(alias = "IORING_SETUP_DEFER_TASKRUN")]
     pub const fn defer_taskrun(mut self, defer: bool) -> Self {
         self.defer_taskrun = defer;
@@ -168,9 +169,9 @@ impl Builder {
     }
 
     /// How long the drop of the last [`Ring`] waits for the kernel to let go of ops that it has
-    /// been asked to cancel. Default [5 s](Self::DRAIN_TIMEOUT): file reads finish in milliseconds, and a call that hangs
-    /// longer (a dead file server) is not worth hanging with. What is still out then is leaked,
-    /// never freed.
+    /// been asked to cancel. Default [5 s](Self::DRAIN_TIMEOUT): file reads finish in milliseconds,
+    /// and a call that hangs longer (a dead file server) is not worth hanging with. What is still
+    /// out then is leaked, never freed.
     pub const fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
         self
@@ -185,8 +186,9 @@ impl Builder {
         self
     }
 
-    /// io_uring or nothing: where it is refused, the build fails with an error that says why. Without
-    /// this the same program runs on a pool of threads there, and [`Ring::backend`] says why.
+    /// io_uring or nothing: where it is refused, the build fails with an error that says why.
+    /// Without this the same program runs on a pool of threads there, and [`Ring::backend`] says
+    /// why.
     pub const fn io_uring_only(mut self) -> Self {
         self.choice = Choice::IoUringOnly;
         self
@@ -199,7 +201,8 @@ impl Builder {
     }
 
     /// The most threads that a ring without io_uring has at once, at least 1. Default
-    /// [512](Self::POOL_THREADS_MAX). They come when ops wait for one, and go after 10 s without work.
+    /// [512](Self::POOL_THREADS_MAX). They come when ops wait for one, and go after 10 s without
+    /// work.
     pub const fn pool_threads_max(mut self, most: u32) -> Self {
         self.pool_threads_max = if most == 0 { 1 } else { most };
         self
@@ -210,17 +213,17 @@ impl Builder {
         self.sqpoll_idle.is_some()
     }
 
-    /// How long the thread of a ring that was [`start`](Self::start)ed looks for work before it falls
-    /// asleep. Default [10 µs](Self::SPIN): about what it costs to be woken. It looks for as long as
-    /// that has paid lately, and not at all on a machine with one core. Zero: never.
+    /// How long the thread of a ring that was [`start`](Self::start)ed looks for work before it
+    /// falls asleep. Default [10 µs](Self::SPIN): about what it costs to be woken. It looks for as
+    /// long as that has paid lately, and not at all on a machine with one core. Zero: never.
     pub const fn spin(mut self, most: Duration) -> Self {
         self.spin = most;
         self
     }
 
     /// Makes the ring. It is turned by [`block_on`](crate::block_on), or by hand with
-    /// [`submit`](Ring::submit), [`wait`](Ring::wait) and [`reap`](Ring::reap). For other executors, see
-    /// [`start`](Self::start).
+    /// [`submit`](Ring::submit), [`wait`](Ring::wait) and [`reap`](Ring::reap). For other
+    /// executors, see [`start`](Self::start).
     ///
     /// # Errors
     /// An argument that makes no sense; a kernel that lacks io_uring or an operation, or refuses.

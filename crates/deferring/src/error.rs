@@ -32,9 +32,9 @@ pub(crate) const fn is_restart(errno: i32) -> bool {
 /// Why a ring could not be set up, or cannot be used, and what to do about it.
 ///
 /// Found inside the `io::Error` of [`Builder::build`](crate::Builder::build), of
-/// [`Ring::submit`](crate::Ring::submit) and [`Ring::wait`](crate::Ring::wait), and of the results of
-/// ops that were lost, refused, or saturated:
-/// `error.get_ref().and_then(|inner| inner.downcast_ref::<RingError>())`.
+/// [`Ring::submit`](crate::Ring::submit) and [`Ring::wait`](crate::Ring::wait), and of the results
+/// of ops that were lost, refused, or saturated: `error.get_ref().and_then(|inner|
+/// inner.downcast_ref::<RingError>())`.
 #[derive(Debug)]
 pub struct RingError {
     step: &'static str,

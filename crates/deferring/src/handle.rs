@@ -106,12 +106,13 @@ impl<T: Op> Handle<T> {
     }
 
     /// Gives the op up when it has not ended after this time, counted from now: it is cancelled
-    /// then, and its result is `ETIMEDOUT` ([`TimedOut`](io::ErrorKind::TimedOut)), with the buffer.
+    /// then, and its result is `ETIMEDOUT` ([`TimedOut`](io::ErrorKind::TimedOut)), with the
+    /// buffer.
     ///
-    /// Under [`block_on`](crate::block_on) it counts at once; where the ring is turned by hand, from the
-    /// next submit, wait or reap. The result comes when the kernel lets go of the op. One that cannot be stopped, such as a
-    /// write that runs, ends when it ends, as if there were no deadline. The earliest of several
-    /// deadlines counts.
+    /// Under [`block_on`](crate::block_on) it counts at once; where the ring is turned by hand,
+    /// from the next submit, wait or reap. The result comes when the kernel lets go of the op. One
+    /// that cannot be stopped, such as a write that runs, ends when it ends, as if there were no
+    /// deadline. The earliest of several deadlines counts.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {

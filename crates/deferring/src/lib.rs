@@ -47,8 +47,8 @@
 //!   the ring. The buffer comes back with it in every case.
 //! - *Operations are queued, not sent.* Any number waits in the ring's own queue, bounded by memory
 //!   alone, and goes out in batches, cancels first.
-//! - *No op waits behind one that may block for ever.* Of the kernel's worker threads those that a call
-//!   blocks are replaced; one crowd delays only itself.
+//! - *No op waits behind one that may block for ever.* Of the kernel's worker threads those that a
+//!   call blocks are replaced; one crowd delays only itself.
 //! - *Any thread* may queue, submit, wait, reap, await and drop; which one, and whether it is still
 //!   there, changes no result.
 //!

@@ -85,16 +85,16 @@ impl Ring {
 
     /// Sends what is queued by now and may go, in one `io_uring_enter` for each
     /// [`queue_depth`](Builder::queue_depth) of it: cancels first, then ops in the order in which
-    /// they were queued. What has to wait for others to end (for a credit, or for its turn at a stream)
-    /// goes later, by itself, from [`reap`](Ring::reap) or [`wait`](Ring::wait). Returns how many ops
-    /// and cancels the kernel took. With nothing queued it returns 0 and
-    /// makes no system call. On a ring with a driver it calls that, and returns 0.
+    /// they were queued. What has to wait for others to end (for a credit, or for its turn at a
+    /// stream) goes later, by itself, from [`reap`](Ring::reap) or [`wait`](Ring::wait). Returns
+    /// how many ops and cancels the kernel took. With nothing queued it returns 0 and makes no
+    /// system call. On a ring with a driver it calls that, and returns 0.
     ///
     /// # Errors
     /// `EAGAIN` if the kernel has no memory now, `EEXIST` from the wrong thread of a
-    /// [`single_issuer`](Builder::single_issuer) ring, and others of `io_uring_enter(2)`. Nothing is
-    /// lost by an error: what was not taken goes out with the next submit. If the kernel refuses for
-    /// good, the ring is poisoned: every handle has an error that says so, and so has this.
+    /// [`single_issuer`](Builder::single_issuer) ring, and others of `io_uring_enter(2)`. Nothing
+    /// is lost by an error: what was not taken goes out with the next submit. If the kernel refuses
+    /// for good, the ring is poisoned: every handle has an error that says so, and so has this.
     #[doc(alias = "io_uring_enter")]
     pub fn submit(&self) -> io::Result<usize> {
         self.shared().submit()
@@ -102,15 +102,16 @@ impl Ring {
 
     /// Waits until a completion is there to be reaped, or until the time is over; `None` waits for
     /// as long as it takes, zero does not wait. True if there is one, or if another thread has
-    /// ended an op that had none (by a cancel in the queue). A signal ends the wait early, with false.
+    /// ended an op that had none (by a cancel in the queue). A signal ends the wait early, with
+    /// false.
     ///
     /// It submits nothing new: what is still queued is not waited for. (What was asked to be sent
     /// before, and what the ring wants itself, goes out.) No lock is held; other threads
     /// may queue, submit and reap meanwhile.
     ///
     /// # Errors
-    /// Those of `io_uring_enter(2)`; `Unsupported` on a ring with a driver, which takes what it would
-    /// wait for.
+    /// Those of `io_uring_enter(2)`; `Unsupported` on a ring with a driver, which takes what it
+    /// would wait for.
     #[doc(alias = "cqe_ready")]
     pub fn wait(&self, timeout: Option<Duration>) -> io::Result<bool> {
         self.shared().wait(timeout)
@@ -205,9 +206,9 @@ impl Ring {
     }
 }
 
-/// The ring's descriptor: readable when a completion is there to be reaped. One more descriptor of a
-/// loop of your own, except with [`defer_taskrun`](Builder::defer_taskrun), where the kernel makes
-/// completions only when asked, and does not wake who polls it (seen on Linux 6.18): use
+/// The ring's descriptor: readable when a completion is there to be reaped. One more descriptor of
+/// a loop of your own, except with [`defer_taskrun`](Builder::defer_taskrun), where the kernel
+/// makes completions only when asked, and does not wake who polls it (seen on Linux 6.18): use
 /// [`register_eventfd`](Ring::register_eventfd) there.
 impl AsFd for Ring {
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -18,8 +18,8 @@ pub struct Report {
     pub cancelled: usize,
     /// Ops that ended as if nothing had happened.
     pub finished: usize,
-    /// Ops that the kernel had not let go of at the deadline. Their memory and descriptors stay as they
-    /// are for ever.
+    /// Ops that the kernel had not let go of at the deadline. Their memory and descriptors stay as
+    /// they are for ever.
     pub leaked: usize,
 }
 
@@ -53,10 +53,10 @@ impl Drop for Shutdown {
 }
 
 impl Ring {
-    /// Ends the ring: nothing can be queued from now on, everything that is out is cancelled, and what
-    /// the kernel has not let go of at the deadline is leaked, never freed. Handles give their
-    /// results as always. Where the ring is turned by hand, the deadline counts from the next submit,
-    /// wait or reap. What a drop of the last `Ring` does, without blocking a thread.
+    /// Ends the ring: nothing can be queued from now on, everything that is out is cancelled, and
+    /// what the kernel has not let go of at the deadline is leaked, never freed. Handles give their
+    /// results as always. Where the ring is turned by hand, the deadline counts from the next
+    /// submit, wait or reap. What a drop of the last `Ring` does, without blocking a thread.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {

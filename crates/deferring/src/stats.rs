@@ -7,8 +7,8 @@ use crate::sync::Ordering;
 use crate::sync::plain::{AtomicBool, AtomicU64, Mutex};
 use crate::trace::{Note, Notes};
 
-/// What a ring has done so far, and what is out. A snapshot: each number is right by itself, as of the
-/// last turn of the ring; together they may be of slightly different moments.
+/// What a ring has done so far, and what is out. A snapshot: each number is right by itself, as of
+/// the last turn of the ring; together they may be of slightly different moments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Stats {

@@ -11,7 +11,8 @@ const FAULTS: [libc::c_int; 6] =
 
 /// Starts a thread that no other signal is delivered to. Nobody joins it.
 pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<ThreadId> {
-    // A thread inherits the mask of its maker: so there is no moment at which it could be signalled.
+    // A thread inherits the mask of its maker: so there is no moment at which it could be
+    // signalled.
     let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     // SAFETY: both are sets that the calls fill.
     unsafe {

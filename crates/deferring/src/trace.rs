@@ -1,8 +1,8 @@
 //! What a ring tells to [`tracing`](https://docs.rs/tracing), if the feature `tracing` is on.
 //!
-//! A span for each op, at trace level, and an event for whatever is out of the ordinary. A subscriber
-//! is the user's code, so that all is collected under the lock and told after it (P11). Without the
-//! feature nothing of this is there. Not: numbers (`stats.rs`).
+//! A span for each op, at trace level, and an event for whatever is out of the ordinary. A
+//! subscriber is the user's code, so that all is collected under the lock and told after it (P11).
+//! Without the feature nothing of this is there. Not: numbers (`stats.rs`).
 
 use crate::op::Opcode;
 

@@ -109,8 +109,8 @@ fn promised_tests(markdown: &str) -> Vec<(usize, &str)> {
     promised
 }
 
-/// A letter, one or two digits, `_`: a point of the contract (`c07_…`), a promise (`p3_…`) or a hazard
-/// (`h09_…`), then a sentence.
+/// A letter, one or two digits, `_`: a point of the contract (`c07_…`), a promise (`p3_…`) or a
+/// hazard (`h09_…`), then a sentence.
 fn is_promise(name: &str) -> bool {
     let numbered = matches!(
         name.as_bytes(),

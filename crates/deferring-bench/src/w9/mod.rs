@@ -1,9 +1,9 @@
 //! Question: what does a read of a cached 4 KiB block cost a tokio program with many tasks, by each
 //! way that there is, and do the tasks get on alike? Baseline: the loop of `raw.rs`, on one thread.
 //!
-//! Each round runs all of them, one after the other, and the baseline a second time: what two runs of
-//! the same differ by is the noise. Ratios are within a round. How a task reads is in `reader.rs`;
-//! one run is in `run.rs`.
+//! Each round runs all of them, one after the other, and the baseline a second time: what two runs
+//! of the same differ by is the noise. Ratios are within a round. How a task reads is in
+//! `reader.rs`; one run is in `run.rs`.
 
 mod reader;
 mod run;

@@ -58,8 +58,8 @@ impl Reader for BySeeking {
     }
 }
 
-/// `tokio::fs`, from wherever it was: only the first offset is heeded. (What its ring does without the
-/// seek, which goes to the pool of threads.)
+/// `tokio::fs`, from wherever it was: only the first offset is heeded. (What its ring does without
+/// the seek, which goes to the pool of threads.)
 #[cfg(tokio_unstable)]
 pub(super) struct InSequence {
     pub(super) file: tokio::fs::File,

@@ -75,7 +75,8 @@ impl Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        // A buffer that an interrupted op has is not ours any more; the kernel is done with it soon.
+        // A buffer that an interrupted op has is not ours any more; the kernel is done with it
+        // soon.
         self.buffers.free.borrow_mut().extend(self.buf.take());
         let extras_left = &self.buffers.extras_left;
         extras_left.set(extras_left.get() + usize::from(self.is_extra));

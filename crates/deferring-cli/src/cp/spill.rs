@@ -3,9 +3,9 @@
 //! `<dir>/.deferring-cp.<pid>.<n>.links`, where `<dir>` is the directory that the copied tree is
 //! put into. Its attributes are never ours to finish, so that `-p` keeps all times. Where that is
 //! another file system, or may not be written to, `<dir>` is the tree itself, whose times are put
-//! back at the end. Made when it is needed, removed when all is copied or given up. Each name in it is a link to the copy of a file,
-//! by that file's identity: looking one up and linking it is one `linkat`. Not: who waits for whom,
-//! and what is kept in memory (`links.rs`).
+//! back at the end. Made when it is needed, removed when all is copied or given up. Each name in it
+//! is a link to the copy of a file, by that file's identity: looking one up and linking it is one
+//! `linkat`. Not: who waits for whom, and what is kept in memory (`links.rs`).
 //!
 //! Where a link cannot be, the file is kept in memory after all: on another file system, mounted
 //! inside the tree; for a file that has all the links it can have; where there is no tree but only

@@ -37,8 +37,8 @@ pub(crate) fn place() -> TempDir {
     open_to_all(TempDir::new().expect("a temporary directory"))
 }
 
-/// A place for many small files: in memory if there is such a place. Removing many files from a disk
-/// makes the next who create some slow (ext4).
+/// A place for many small files: in memory if there is such a place. Removing many files from a
+/// disk makes the next who create some slow (ext4).
 pub(crate) fn place_for_many() -> TempDir {
     TempDir::new_in("/dev/shm").map_or_else(|_| place(), open_to_all)
 }

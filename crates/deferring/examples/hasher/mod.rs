@@ -1,8 +1,8 @@
 //! What every `hash_*` example does: it hashes all regular files of some trees, many at a time, and
 //! prints what `sha256sum` would.
 //!
-//! Nothing here knows who turns the ring; that is all that the examples differ in. One task hashes, so
-//! one core does; what goes on at once is the files' opens, reads and closes.
+//! Nothing here knows who turns the ring; that is all that the examples differ in. One task hashes,
+//! so one core does; what goes on at once is the files' opens, reads and closes.
 
 use std::error::Error as _;
 use std::fmt::Write as _;
@@ -138,7 +138,8 @@ fn line(hash: &str, path: &Path) -> Vec<u8> {
     line
 }
 
-/// `path: reason`. The library's errors name the path themselves, and the step; the reason is inside.
+/// `path: reason`. The library's errors name the path themselves, and the step; the reason is
+/// inside.
 fn complaint(path: &Path, error: &io::Error) -> String {
     let inside = error.get_ref();
     let reason = match inside.and_then(|inside| inside.downcast_ref::<PathError>()) {

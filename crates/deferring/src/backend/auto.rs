@@ -24,7 +24,8 @@ pub(crate) enum Choice {
     PoolOnly,
 }
 
-/// What serves a ring, and why it is not io_uring if it is not; from [`Ring::backend`](crate::Ring::backend).
+/// What serves a ring, and why it is not io_uring if it is not; from
+/// [`Ring::backend`](crate::Ring::backend).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
     kind: BackendKind,

@@ -1,7 +1,7 @@
 //! The ring's two ends in plain memory, and the kernel's side of them: SQEs are taken, CQEs given.
 //!
-//! Under the pool of threads (`memory.rs`), and in a screenful, to be read first: the tests here are
-//! a kernel that answers each SQE with its length, at counter values that a real kernel reaches
+//! Under the pool of threads (`memory.rs`), and in a screenful, to be read first: the tests here
+//! are a kernel that answers each SQE with its length, at counter values that a real kernel reaches
 //! only after 2^32 ops.
 #![allow(unsafe_code)] // Plays the kernel's side of shared memory.
 

@@ -17,8 +17,8 @@ use crate::op::{Cqe, Sqe};
 use crate::sync::plain::{AtomicBool, AtomicU32, AtomicU64, Mutex};
 use crate::sync::{Arc, Ordering};
 
-/// Who deals with SQEs. It gives each of them one CQE, at some time, by its [`Wire`], and touches what
-/// the SQE names until then and no longer.
+/// Who deals with SQEs. It gives each of them one CQE, at some time, by its [`Wire`], and touches
+/// what the SQE names until then and no longer.
 pub(crate) trait Backend: Send + Sync {
     /// An SQE is the backend's from now on.
     fn begin(&self, sqe: Sqe);

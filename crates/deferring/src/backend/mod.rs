@@ -2,8 +2,8 @@
 //!
 //! [`uring`] is Linux; [`pool`] an old kernel made of threads, on [`memory`], whose two ends are in
 //! [`loopback`], the smallest thing that can stand in a kernel's place, and the first to read;
-//! `auto.rs` chooses. `toy` is a kernel for model checkers, under the whole library. Not: what an SQE
-//! means to us (`op/`) or which op it belongs to (`inflight/`).
+//! `auto.rs` chooses. `toy` is a kernel for model checkers, under the whole library. Not: what an
+//! SQE means to us (`op/`) or which op it belongs to (`inflight/`).
 
 #[cfg_attr(all(test, any(loom, shuttle)), allow(dead_code))] // The toy stands in its place.
 mod auto;

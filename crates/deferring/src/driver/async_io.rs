@@ -1,8 +1,8 @@
 //! The reactor of async-io turns the ring.
 //!
-//! There is no executor to put a task on, so the ring is turned where its task is woken: on the thread
-//! that has the reactor, where wakers are called anyway. Whoever queues calls it by a bell in the
-//! reactor. Not: how it waits without losing a call (`host.rs`).
+//! There is no executor to put a task on, so the ring is turned where its task is woken: on the
+//! thread that has the reactor, where wakers are called anyway. Whoever queues calls it by a bell
+//! in the reactor. Not: how it waits without losing a call (`host.rs`).
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -37,7 +37,8 @@ pub(super) fn start(config: Builder) -> io::Result<Ring> {
     Ok(Ring::of(shared))
 }
 
-/// A task that runs where it is woken. The reactor keeps it, by its wakers, until the ring has ended.
+/// A task that runs where it is woken. The reactor keeps it, by its wakers, until the ring has
+/// ended.
 struct Turner {
     shared: Arc<Shared>,
     call: Waker,

@@ -78,8 +78,8 @@ impl Bell {
     }
 
     pub(crate) fn silence(&self) {
-        // Also where messages call: now and then one cannot be sent. It fails only when nobody rang:
-        // nothing to silence.
+        // Also where messages call: now and then one cannot be sent. It fails only when nobody
+        // rang: nothing to silence.
         let _ = rustix::io::read(&self.eventfd, &mut [0u8; 8]);
     }
 }

@@ -34,8 +34,8 @@ use crate::turn::Shared;
 /// ```
 ///
 /// # Panics
-/// If the ring was built on another thread with [`single_issuer`](crate::Builder::single_issuer), or
-/// the process is a fork of the one that built it.
+/// If the ring was built on another thread with [`single_issuer`](crate::Builder::single_issuer),
+/// or the process is a fork of the one that built it.
 pub fn block_on<F: IntoFuture>(ring: &Ring, future: F) -> F::Output {
     let mut future = pin!(future.into_future());
     let shared = ring.shared();

@@ -43,11 +43,12 @@ pub(crate) struct Host {
     thread: OnceLock<ThreadId>,
 }
 
-/// How many first polls in a row make a task alone. Of a crowd of busy ones, two in a row come often.
+/// How many first polls in a row make a task alone. Of a crowd of busy ones, two in a row come
+/// often.
 const ALONE: u32 = if cfg!(all(test, any(loom, shuttle))) { 1 } else { 16 };
 
-/// How often in a row a task may turn the ring itself. What ends at once would keep it going for ever,
-/// and in an executor that does not count that, all others from having their turn.
+/// How often in a row a task may turn the ring itself. What ends at once would keep it going for
+/// ever, and in an executor that does not count that, all others from having their turn.
 const IN_A_ROW_MAX: u32 = 64;
 
 /// A number of this thread.
@@ -59,8 +60,8 @@ fn here() -> usize {
 }
 
 impl Host {
-    /// From now on a task in a reactor turns the ring, and any thread may. `tied`: in polls of handles
-    /// only the one that the task is on, as completions come to the thread that submits.
+    /// From now on a task in a reactor turns the ring, and any thread may. `tied`: in polls of
+    /// handles only the one that the task is on, as completions come to the thread that submits.
     pub(crate) fn begin(&self, tied: bool) {
         self.tied.store(tied, Ordering::Relaxed);
         self.in_place.store(true, Ordering::Relaxed);
@@ -92,8 +93,8 @@ impl Host {
             && self.thread.get().is_none_or(|thread| *thread != thread::current().id())
     }
 
-    /// Whether a task that awaits an op alone may turn the ring itself: for some time nobody else has
-    /// polled a handle. Where there are several, their ops go out together.
+    /// Whether a task that awaits an op alone may turn the ring itself: for some time nobody else
+    /// has polled a handle. Where there are several, their ops go out together.
     fn is_alone(&self, waker: &Waker) -> bool {
         if !self.in_place.load(Ordering::Relaxed) {
             return false;
@@ -155,9 +156,9 @@ impl Host {
 /// How many batches go out before other tasks have their turn.
 const TURNS_PER_POLL: usize = 4;
 
-/// Turns the ring until there is nothing to do; a call of the ring's wakes `call` then. `readable` is to
-/// say whether the reactor has seen the ring readable, forget that, and see to a waking when it is
-/// again. Ready when the ring ends, or can be turned no more.
+/// Turns the ring until there is nothing to do; a call of the ring's wakes `call` then. `readable`
+/// is to say whether the reactor has seen the ring readable, forget that, and see to a waking when
+/// it is again. Ready when the ring ends, or can be turned no more.
 ///
 /// # Errors
 /// Of the reactor: it does not watch the ring any more.
@@ -192,8 +193,8 @@ pub(crate) fn poll_turns(
     Poll::Pending
 }
 
-/// Wakes those whose ops have ended, and sends nothing. Whether there were any, or there is something
-/// to send.
+/// Wakes those whose ops have ended, and sends nothing. Whether there were any, or there is
+/// something to send.
 #[cfg(feature = "tokio")]
 pub(super) fn reap(shared: &Shared) -> bool {
     let mut any = false;
@@ -220,8 +221,8 @@ fn take_turn(shared: &Shared, send: impl FnOnce(&Shared) -> Result<(), Errno>) -
     true
 }
 
-/// What is queued goes out now, if the task that polls is alone: what ends at once is there at once,
-/// without a way through the reactor.
+/// What is queued goes out now, if the task that polls is alone: what ends at once is there at
+/// once, without a way through the reactor.
 pub(crate) fn turn_before_first_poll(shared: &Shared, waker: &Waker) {
     if shared.seat.host.is_alone(waker) && !shared.has_no_use_for_a_task() {
         take_turn(shared, Shared::submit_seated);

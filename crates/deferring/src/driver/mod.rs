@@ -2,8 +2,8 @@
 //!
 //! [`block_on`]: the calling thread. `thread.rs`: one of the ring's own. `host.rs`: a task in a
 //! reactor, of tokio (`tokio.rs`) or async-io (`async_io.rs`). Driving by hand needs none of them.
-//! `seat.rs` lets one turn the ring at a time; `process.rs` has the ring of the whole process. What a
-//! turn *is*, is in `turn/`; the names of runtimes appear nowhere but here and in `adapt/`.
+//! `seat.rs` lets one turn the ring at a time; `process.rs` has the ring of the whole process. What
+//! a turn *is*, is in `turn/`; the names of runtimes appear nowhere but here and in `adapt/`.
 
 #[cfg(all(feature = "async-io", not(all(test, any(loom, shuttle)))))]
 mod async_io;
@@ -48,16 +48,15 @@ pub(crate) mod models {
 impl Builder {
     /// Makes a ring that a thread of its own turns: for any executor, and for none.
     ///
-    /// The thread blocks all signals, sleeps while there is nothing to do, and ends with the ring. A task
-    /// that queues an op wakes it if it sleeps, which costs a system call; what is queued while it is
-    /// awake goes out with its next batch. It outlives every op, so that no op suffers from the exit of
-    /// the thread that queued it. It is the ring's only issuer
-    /// ([`defer_taskrun`](Self::defer_taskrun)), where the kernel has that.
+    /// The thread blocks all signals but those of its own faults, sleeps while there is nothing to
+    /// do, and ends with the ring. A task that queues an op wakes it if it sleeps, which costs a
+    /// system call; what is queued while it is awake goes out with its next batch. It outlives
+    /// every op, so that no op suffers from the exit of the thread that queued it. It is the ring's
+    /// only issuer ([`defer_taskrun`](Self::defer_taskrun)), where the kernel has that.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
     /// use deferring::{BufResult, Ring, fs::File};
-    /// # use futures_util::future::FutureExt;
     /// # fn any_executor<F: Future>(future: F) -> F::Output { futures_executor::block_on(future) }
     ///
     /// let ring = Ring::builder().start()?;
@@ -78,14 +77,15 @@ impl Builder {
         thread::start(self)
     }
 
-    /// Makes a ring that the current tokio runtime turns: its descriptor is watched by the runtime's
-    /// reactor, and a task submits what the tasks of a scheduling round have queued as one batch. No
-    /// thread is made. `current_thread` and `multi_thread` both do.
+    /// Makes a ring that the current tokio runtime turns: its descriptor is watched by the
+    /// runtime's reactor, and a task submits what the tasks of a scheduling round have queued as
+    /// one batch. No thread is made. `current_thread` and `multi_thread` both do.
     ///
-    /// The ring may be used from anywhere, also from other runtimes. When the runtime ends before the
-    /// ring, a thread of the ring's own takes over as soon as there is something to do. A worker
-    /// that is blocked for long does not turn the ring, nor does a `current_thread` runtime that nobody
-    /// runs: where all workers may be blocked, or others wait meanwhile, use [`start`](Self::start).
+    /// The ring may be used from anywhere, also from other runtimes. When the runtime ends before
+    /// the ring, a thread of the ring's own takes over as soon as there is something to do. A
+    /// worker that is blocked for long does not turn the ring, nor does a `current_thread` runtime
+    /// that nobody runs: where all workers may be blocked, or others wait meanwhile, use
+    /// [`start`](Self::start).
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -110,8 +110,8 @@ impl Builder {
         tokio::start(self)
     }
 
-    /// Makes a ring that the reactor of async-io turns: for smol, and every executor on async-io. What
-    /// is queued goes out as one batch when the reactor is next at work.
+    /// Makes a ring that the reactor of async-io turns: for smol, and every executor on async-io.
+    /// What is queued goes out as one batch when the reactor is next at work.
     ///
     /// ```
     /// # fn main() -> std::io::Result<()> {
@@ -169,8 +169,8 @@ fn conclude(
 /// How long to wait when the kernel has no memory for a request, rather than to spin.
 const SHORT_OF_MEMORY: Duration = Duration::from_millis(1);
 
-/// Whether the task may go on, or others should have their turn first, as tokio sees it. `held_back` is
-/// whether it was told so the last time.
+/// Whether the task may go on, or others should have their turn first, as tokio sees it.
+/// `held_back` is whether it was told so the last time.
 #[cfg(feature = "tokio")]
 pub(crate) fn proceed(cx: &mut Context<'_>, held_back: &mut bool) -> Poll<Proceeds> {
     tokio::proceed(cx, held_back)

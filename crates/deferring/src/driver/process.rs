@@ -18,8 +18,8 @@ static STARTING: AtomicU32 = AtomicU32::new(0);
 /// The ring of this process. The first call starts it, with a thread of its own and the defaults,
 /// unless [`Builder::start_for_process`] did before. It is never dropped.
 ///
-/// Few rings are better than many, and one is the normal case. The functions of [`fs`](crate::fs) that
-/// are given no ring use this one.
+/// Few rings are better than many, and one is the normal case. The functions of [`fs`](crate::fs)
+/// that are given no ring use this one.
 ///
 /// ```
 /// let ring = deferring::ring()?;

@@ -61,8 +61,8 @@ impl Seat {
         free.then(|| Seated { seat: self })
     }
 
-    /// The same, when whoever has it has got up; `None` if it is too late then. Nobody sits for long in a
-    /// ring that nobody has, unless submitting blocks.
+    /// The same, when whoever has it has got up; `None` if it is too late then. Nobody sits for
+    /// long in a ring that nobody has, unless submitting blocks.
     pub(crate) fn take_in_time(&self, left: impl Fn() -> Option<Duration>) -> Option<Seated<'_>> {
         loop {
             let seated = self.take();
@@ -94,8 +94,8 @@ impl Seat {
         }
     }
 
-    /// Whoever frees the seat looks at the line after that, and unparks all; so look at the seat after
-    /// this.
+    /// Whoever frees the seat looks at the line after that, and unparks all; so look at the seat
+    /// after this.
     fn stand_in_line(&self, thread: Thread) {
         let mut queue = self.queue.lock();
         if !queue.iter().any(|queued| queued.id() == thread.id()) {
@@ -151,8 +151,8 @@ impl Seat {
         self.bell.needs_a_watch()
     }
 
-    /// For the thread in the seat: looks for work until `time` is over. Whether some came; `first` is
-    /// asked once, when callers know that this thread looks.
+    /// For the thread in the seat: looks for work until `time` is over. Whether some came; `first`
+    /// is asked once, when callers know that this thread looks.
     pub(super) fn spin(
         &self,
         first: impl FnOnce() -> bool,

@@ -1,8 +1,9 @@
 //! A thread of the ring's own that turns it: for any executor, and for none.
 //!
 //! It blocks all signals but those of its own faults, sleeps nowhere but in the ring, and outlives
-//! every op. Nobody joins it without a bound: whoever drops the last `Ring` waits for as long as the drain may take. It also
-//! takes over when the runtime ends that turned a ring. Not: what a turn is (`turn/`).
+//! every op. Nobody joins it without a bound: whoever drops the last `Ring` waits for as long as
+//! the drain may take. It also takes over when the runtime ends that turned a ring. Not: what a
+//! turn is (`turn/`).
 
 use std::convert::Infallible;
 use std::io;

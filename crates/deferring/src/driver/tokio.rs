@@ -25,8 +25,8 @@ use crate::turn::Shared;
 
 pub(super) fn start(mut config: Builder) -> io::Result<Ring> {
     let runtime = Handle::try_current().map_err(|_| error::no_runtime())?;
-    // Completions that do not interrupt, where the thread that submits is the one that waits. A worker
-    // of several may compute for long while the others need what it has submitted.
+    // Completions that do not interrupt, where the thread that submits is the one that waits. A
+    // worker of several may compute for long while the others need what it has submitted.
     if config.sqpoll_idle.is_none() && runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
         config.coop_taskrun = true;
     }
@@ -105,8 +105,8 @@ struct Turner {
 impl Turner {
     async fn run(self) {
         loop {
-            // Whoever is woken by that may queue more: it goes out with what other tasks of this round
-            // queue.
+            // Whoever is woken by that may queue more: it goes out with what other tasks of this
+            // round queue.
             if reap(&self.shared) {
                 yield_now().await;
             }
@@ -156,9 +156,9 @@ fn is_task(waker: &Waker) -> bool {
     ptr::eq(TASK.load(Ordering::Relaxed), waker.vtable())
 }
 
-/// Whether the task may go on, or has done so often enough in this round. A task of tokio's is woken
-/// when the others have had their turn. Who is not known to be one is held back once in a row, and
-/// woken at once: an executor of another kind inside a task has no next round.
+/// Whether the task may go on, or has done so often enough in this round. A task of tokio's is
+/// woken when the others have had their turn. Who is not known to be one is held back once in a
+/// row, and woken at once: an executor of another kind inside a task has no next round.
 pub(super) fn proceed(cx: &mut Context<'_>, held_back: &mut bool) -> Poll<Proceeds> {
     if coop::has_budget_remaining() {
         *held_back = false;

@@ -1,7 +1,7 @@
 //! Which file system is mounted where, by name and by number.
 //!
-//! By the list of mounts, since asking a file system by `statfs(2)` asks its server. Mounts are known by
-//! the number that is never used again, so that what was found once stays so. Not: files.
+//! By the list of mounts, since asking a file system by `statfs(2)` asks its server. Mounts are
+//! known by the number that is never used again, so that what was found once stays so. Not: files.
 
 use super::Nature;
 use crate::sync::plain::Mutex;

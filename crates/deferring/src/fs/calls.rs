@@ -172,7 +172,8 @@ impl Fs<'_> {
     /// ```
     ///
     /// # Errors
-    /// Those of `openat2(2)`, `statx(2)` and `read(2)`, with the path; `OutOfMemory` if it does not fit.
+    /// Those of `openat2(2)`, `statx(2)` and `read(2)`, with the path; `OutOfMemory` if it does not
+    /// fit.
     pub async fn read(self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
         /// For files that do not tell their length, such as those in `/proc`.
         const GROWTH_MIN: usize = 8192;

@@ -86,8 +86,9 @@ impl File {
         &self.path
     }
 
-    /// Reads into a buffer from its start, up to its capacity, from `offset` bytes on. 0 is the end of the
-    /// file. A buffer that was longer than what was read stays as long: the first `n` bytes are new.
+    /// Reads into a buffer from its start, up to its capacity, from `offset` bytes on. 0 is the end
+    /// of the file. A buffer that was longer than what was read stays as long: the first `n` bytes
+    /// are new.
     ///
     /// # Errors
     /// Those of `pread(2)`, with the path. The buffer comes back in every case.

@@ -1,12 +1,13 @@
 //! Files by convenience: what `std::fs` has, through a ring.
 //!
 //! Ordinary async functions over the ops in [`op`](crate::op): a short write is finished, and an
-//! error says which step failed on which path ([`PathError`], which also has the errno; `io::Error::raw_os_error` does not see through it).
-//! Nothing is queued before the first poll.
+//! error says which step failed on which path ([`PathError`], which also has the errno;
+//! `io::Error::raw_os_error` does not see through it). Nothing is queued before the first poll.
 //!
 //! The functions here use the ring of the process, [`ring`](crate::ring()), on any executor;
-//! [`Ring::fs`](crate::Ring::fs) has the same for a ring of yours. [`File`] is in `file.rs`, how to open
-//! one in `options.rs`, the functions in `calls.rs`. Not: states, unsafe code, anything that ops cannot.
+//! [`Ring::fs`](crate::Ring::fs) has the same for a ring of yours. [`File`] is in `file.rs`, how to
+//! open one in `options.rs`, the functions in `calls.rs`. Not: states, unsafe code, anything that
+//! ops cannot.
 
 mod calls;
 mod chunks;
@@ -127,8 +128,8 @@ pub async fn symlink(original: impl AsRef<Path>, link: impl AsRef<Path>) -> io::
 /// ```
 ///
 /// # Errors
-/// Those of `openat2(2)`, `statx(2)` and `read(2)`, with the path; `OutOfMemory` if it does not fit;
-/// those of [`ring`](crate::ring()).
+/// Those of `openat2(2)`, `statx(2)` and `read(2)`, with the path; `OutOfMemory` if it does not
+/// fit; those of [`ring`](crate::ring()).
 pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     crate::ring()?.fs().read(path).await
 }
@@ -136,8 +137,8 @@ pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
 /// Makes a file of these bytes, in place of what it held.
 ///
 /// # Errors
-/// Those of `openat2(2)` and `write(2)`, with the path; those of [`ring`](crate::ring()). The buffer
-/// comes back in every case.
+/// Those of `openat2(2)` and `write(2)`, with the path; those of [`ring`](crate::ring()). The
+/// buffer comes back in every case.
 pub async fn write<B: IoBuf>(path: impl AsRef<Path>, buf: B) -> BufResult<(), B> {
     match crate::ring() {
         Ok(ring) => ring.fs().write(path, buf).await,

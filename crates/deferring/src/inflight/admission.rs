@@ -254,8 +254,8 @@ impl Admission {
 
     // Ticks.
 
-    /// Whether there is a reason for a tick to come: a credit is out, somebody pauses, or the canary
-    /// is not back.
+    /// Whether there is a reason for a tick to come: a credit is out, somebody pauses, or the
+    /// canary is not back.
     pub(crate) fn needs_ticks(&self) -> bool {
         let out = |crew: &Crew| !crew.holders.is_empty() || !crew.waiting.is_empty();
         let crews = self.crews.iter().any(out);

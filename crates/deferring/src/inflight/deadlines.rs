@@ -1,7 +1,7 @@
 //! When which op is to be given up.
 //!
-//! A heap, and one timeout in the kernel for its first (`turn/alarm.rs`): a hundred thousand timeouts
-//! there are slow. Not: what a deadline does to an op (`mod.rs`).
+//! A heap, and one timeout in the kernel for its first (`turn/alarm.rs`): a hundred thousand
+//! timeouts there are slow. Not: what a deadline does to an op (`mod.rs`).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -10,9 +10,9 @@ use super::{Inflight, Token};
 use crate::op::{AsyncCancel, Opcode, Place, Sqe};
 
 impl Inflight {
-    /// Writes the next SQE: cancels first (P4), then ops, lane by lane. False if nothing may go now.
-    /// `fresh` is how many of the new may be looked at; not all of them are at once, if many have to
-    /// wait.
+    /// Writes the next SQE: cancels first (P4), then ops, lane by lane. False if nothing may go
+    /// now. `fresh` is how many of the new may be looked at; not all of them are at once, if many
+    /// have to wait.
     pub(crate) fn admit(&mut self, sqe: &mut Sqe, fresh: &mut usize) -> bool {
         const LOOKS_MAX: usize = 256;
         if self.admit_cancel(sqe) {

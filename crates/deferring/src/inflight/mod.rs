@@ -2,9 +2,9 @@
 //!
 //! Bookkeeping only: no system call, clock, thread or lock. Wakers are returned, not called, and
 //! ops that nobody will take are handed out to be dropped, not dropped. The states are in
-//! `slot.rs`. Here is what handles ask, and what follows from a step; how ops go to the kernel is in
-//! `going.rs`, how they come back in `coming.rs`, how they are cancelled in `cancels.rs`, what time
-//! does to them in `ticking.rs`. Who drives all that is in `turn/`.
+//! `slot.rs`. Here is what handles ask, and what follows from a step; how ops go to the kernel is
+//! in `going.rs`, how they come back in `coming.rs`, how they are cancelled in `cancels.rs`, what
+//! time does to them in `ticking.rs`. Who drives all that is in `turn/`.
 #![allow(unsafe_code)] // The table vouches for what is in a cell.
 
 mod admission;
@@ -98,8 +98,8 @@ pub(crate) struct Inflight {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Pending {
-    /// Ops that the kernel does not have: they wait for the next submit, a credit, their turn, or the
-    /// end of a pause.
+    /// Ops that the kernel does not have: they wait for the next submit, a credit, their turn, or
+    /// the end of a pause.
     pub queued: usize,
     /// Ops that the kernel has and has not answered.
     pub in_kernel: usize,
@@ -157,14 +157,14 @@ pub(crate) enum Which<'a> {
 /// What a cancel achieved. The op's own result comes all the same, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CancelOutcome {
-    /// The op did not happen, or not in full: its result is `ECANCELED`, `EINTR`, or, if its deadline
-    /// came as well, `ETIMEDOUT`.
+    /// The op did not happen, or not in full: its result is `ECANCELED`, `EINTR`, or, if its
+    /// deadline came as well, `ETIMEDOUT`.
     Cancelled,
     /// The op is running and could not be stopped for certain. Its result tells, when it comes.
     Running,
-    /// The op had finished before the cancel reached it; its result is what it would have been. (But
-    /// for a transfer of several pages, which may have been cut short: its result says how far it
-    /// came.)
+    /// The op had finished before the cancel reached it; its result is what it would have been.
+    /// (But for a transfer of several pages, which may have been cut short: its result says how far
+    /// it came.)
     Finished,
 }
 

@@ -1,7 +1,7 @@
 //! Ops that the ring wants back from the kernel's workers, because the thread that sent them ends.
 //!
-//! They are cancelled without anybody's wish, so that their results say "undone", and go again. Not:
-//! who asks, and when (`turn/leave.rs`).
+//! They are cancelled without anybody's wish, so that their results say "undone", and go again.
+//! Not: who asks, and when (`turn/leave.rs`).
 
 use super::slot::{Cancel, State};
 use super::table::{Marks, Row};

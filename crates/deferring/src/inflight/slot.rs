@@ -22,8 +22,8 @@
 //! *Undone* is a last CQE that says that nothing happened, for no reason of the user's
 //! ([`verdict`]): the op goes again. "Ring gone" stands for a poisoned ring, too.
 //!
-//! A dash is an event that cannot happen; it is a bug of ours, and panics before it writes.
-//! What follows from a [`Then`] is done in `mod.rs`. Cancels have a small life of their own, [`Cancel`].
+//! A dash is an event that cannot happen; it is a bug of ours, and panics before it writes. What
+//! follows from a [`Then`] is done in `mod.rs`. Cancels have a small life of their own, [`Cancel`].
 
 use rustix::io::Errno;
 

@@ -1,7 +1,7 @@
 //! What cancels of many ops have achieved so far.
 //!
-//! Each op that is to be cancelled carries the number of its tally until it is known what became of it. Not:
-//! the cancels (`mod.rs`), the future that awaits them (`cancel_many.rs`).
+//! Each op that is to be cancelled carries the number of its tally until it is known what became of
+//! it. Not: the cancels (`mod.rs`), the future that awaits them (`cancel_many.rs`).
 
 use std::collections::BTreeMap;
 use std::task::Waker;

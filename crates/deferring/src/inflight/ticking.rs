@@ -77,9 +77,9 @@ impl Inflight {
         std::mem::replace(&mut self.suspicious, false)
     }
 
-    /// The workers were counted. If there are no more of them than the last time, and none runs or is
-    /// about to, the system gives no more; or if that goes on for very long. `None` if they cannot be
-    /// counted.
+    /// The workers were counted. If there are no more of them than the last time, and none runs or
+    /// is about to, the system gives no more; or if that goes on for very long. `None` if they
+    /// cannot be counted.
     pub(crate) fn judge(&mut self, workers: Option<Workers>, after: &mut After) {
         const LOOKS_MAX: u32 = 30;
         let now = workers.map(|workers| workers.all);

@@ -1,7 +1,7 @@
 //! One op at a time for each direction of a descriptor that waits without a worker.
 //!
-//! Many that wait for one event are woken by it all at once, and then run after each other's leavings on
-//! thousands of threads. So the second waits here for the first, and order is kept.
+//! Many that wait for one event are woken by it all at once, and then run after each other's
+//! leavings on thousands of threads. So the second waits here for the first, and order is kept.
 //! Not: the ops that go (`admission.rs`).
 
 use super::queue::{Links, Queue};

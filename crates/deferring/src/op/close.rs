@@ -80,8 +80,8 @@ unsafe impl Op for Close {
                 // Linux gives the number back whatever the file system says of its flush, so that
                 // an error does not tell that the number is still ours, and closing it again might
                 // close another's. (A close that the kernel did not execute leaks it. That takes a
-                // ring that goes away, or a thread that exits, in the middle of it, or an io_uring's
-                // own descriptor, which it refuses with EBADF.)
+                // ring that goes away, or a thread that exits, in the middle of it, or an
+                // io_uring's own descriptor, which it refuses with EBADF.)
                 drained.closed();
             } else {
                 drop(drained); // Closes.

@@ -86,9 +86,10 @@ use crate::fd::{Fd, Lease};
 ///
 /// 1. Memory and descriptors that [`encode`](Op::encode) names are owned by the op (or live for
 ///    ever), stay valid and in place however the op is moved *before* `encode`, and nobody else
-///    uses them before `decode` or `drop`. The ring does not move the op from the first `encode` until
-///    the last CQE. `encode` may be called again after a last CQE that says that nothing happened
-///    ([`AGAIN`](Op::AGAIN)), up to 32 times, and is to ask the same again.
+///    uses them before `decode` or `drop`. The ring does not move the op from the first `encode`
+///    until the last CQE. `encode` may be called again after a last CQE that says that nothing
+///    happened ([`AGAIN`](Op::AGAIN)), up to 32 times and whenever a thread ends that submitted,
+///    and is to ask the same again.
 /// 2. `encode` asks for one answer: one CQE, or several that end in one without `F_MORE`. `encode`,
 ///    `uses` and `let_go` run with the ring locked: they must not panic, block or call the ring, or
 ///    drop what might. `uses` may run while the kernel has the op.
@@ -100,7 +101,8 @@ pub unsafe trait Op: Send + Sized + 'static {
     const CODE: Opcode;
 
     /// Whether the op may be sent again when the kernel gives it back undone: with `EINTR`,
-    /// `ECANCELED` or the like, for no reason of the user's. Default true: `encode` is then called again. False for what must not happen twice.
+    /// `ECANCELED` or the like, for no reason of the user's. Default true: `encode` is then called
+    /// again. False for what must not happen twice.
     const AGAIN: bool = true;
 
     /// Refuses what the kernel must not be asked. A refused op never gets a slot; its handle is

@@ -14,8 +14,8 @@ use crate::{Handle, Ring};
 /// 0 is the end of the file; a short read is not an error.
 ///
 /// Of one pipe, socket or terminal one read is in the kernel at a time, and the others wait in the
-/// ring, so that data comes in the order in which the reads were queued. Likewise for writes, of pipes
-/// and sockets.
+/// ring, so that data comes in the order in which the reads were queued. Likewise for writes, of
+/// pipes and sockets.
 ///
 /// Kernel: `IORING_OP_READ`, since 5.6.
 ///

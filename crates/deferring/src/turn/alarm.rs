@@ -1,8 +1,8 @@
 //! The ring's own requests: the alarm for whatever must happen by itself, and the canary.
 //!
-//! One timeout in the kernel, for the earliest of: the next tick of admission, the first deadline of an
-//! op, the end of a shutdown. Nobody else needs a clock, a thread or a timer. Not: what happens then
-//! (`inflight/`, `end.rs`).
+//! One timeout in the kernel, for the earliest of: the next tick of admission, the first deadline
+//! of an op, the end of a shutdown. Nobody else needs a clock, a thread or a timer. Not: what
+//! happens then (`inflight/`, `end.rs`).
 
 use std::time::{Duration, Instant};
 

@@ -81,7 +81,8 @@ impl Shared {
         self.check_process().is_err() || self.lock().inflight.is_done(token)
     }
 
-    /// The handle lets go of its op. For destructors: panics of user code are reported and end here.
+    /// The handle lets go of its op. For destructors: panics of user code are reported and end
+    /// here.
     pub(crate) fn let_go(&self, token: Token, detach: bool) {
         if self.check_process().is_err() {
             return;
@@ -126,8 +127,8 @@ impl Shared {
         }
     }
 
-    /// Asks for a cancel of many, a part at a time. Returns the tally to ask for the outcome, `None`
-    /// in a fork.
+    /// Asks for a cancel of many, a part at a time. Returns the tally to ask for the outcome,
+    /// `None` in a fork.
     pub(crate) fn cancel_many(&self, which: Which<'_>) -> Option<u64> {
         self.check_process().ok()?;
         let mut calls = Calls::default();

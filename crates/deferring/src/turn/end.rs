@@ -25,16 +25,16 @@ const DRAIN_RETRY: Duration = Duration::from_millis(10);
 /// What the ring's own thread has at least, to send the cancels.
 const A_MOMENT: Duration = Duration::from_millis(10);
 
-/// How much longer than the drain may take a dropped ring waits for its thread, which may be in code of
-/// the user's.
+/// How much longer than the drain may take a dropped ring waits for its thread, which may be in
+/// code of the user's.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Ops that were leaked by all rings of this process; see [`leaked_ops`].
 static LEAKED: AtomicU64 = AtomicU64::new(0);
 
-/// How many ops this process has leaked: they were in the kernel when their ring was dropped or shut
-/// down, and did not end in time, or when it was poisoned. Their memory and descriptors stay as they are
-/// until the process exits.
+/// How many ops this process has leaked: they were in the kernel when their ring was dropped or
+/// shut down, and did not end in time, or when it was poisoned. Their memory and descriptors stay
+/// as they are until the process exits.
 #[must_use]
 pub fn leaked_ops() -> u64 {
     LEAKED.load(Ordering::Relaxed)
@@ -154,8 +154,8 @@ impl Shared {
     /// The kernel refuses the ring's system calls: if that is for good, every handle gets an error
     /// that says so, and what the kernel holds stays as it is.
     ///
-    /// A thread that is forbidden them may be confined alone, so that it takes several refusals, with
-    /// no success of any thread in between.
+    /// A thread that is forbidden them may be confined alone, so that it takes several refusals,
+    /// with no success of any thread in between.
     pub(crate) fn poison_if_final(&self, errno: Errno, calls: &mut Calls) -> Refused {
         let wrong_thread = errno == Errno::EXIST;
         let passes =

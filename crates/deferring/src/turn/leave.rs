@@ -1,9 +1,9 @@
 //! A thread that has submitted comes to its end.
 //!
 //! Linux waits, in the exit of a thread, for the calls that its workers make for it, and interrupts
-//! them only once: a call that blocks just then (an open of a FIFO) keeps the thread for as long as it
-//! blocks, and no cancel reaches it any more (6.18). So before that the ring asks for those ops, and
-//! sends them again from another thread. Not: which ops those are (`inflight/recall.rs`).
+//! them only once: a call that blocks just then (an open of a FIFO) keeps the thread for as long as
+//! it blocks, and no cancel reaches it any more (6.18). So before that the ring asks for those ops,
+//! and sends them again from another thread. Not: which ops those are (`inflight/recall.rs`).
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -17,8 +17,8 @@ use crate::driver::spawn_thread;
 use crate::notify::Calls;
 use crate::sync::{Arc, mpsc};
 
-/// How long a thread waits for its ops. Those that do not listen, such as a write to a disk, keep it in
-/// the kernel in any case, until they end.
+/// How long a thread waits for its ops. Those that do not listen, such as a write to a disk, keep
+/// it in the kernel in any case, until they end.
 const RECALL_MAX: Duration = Duration::from_millis(200);
 
 /// How often it asks for them again.
@@ -112,14 +112,13 @@ impl Shared {
             if count > 0 {
                 let _ = self.kernel.submit(count);
             }
-            let ops = self.reap_into(&mut calls);
+            // This thread ends, too: sent by it, they would have to be recalled again.
+            let ops = self.reap_and_leave(&mut calls);
             self.tell_later(ops);
             if wanted.is_empty() || Instant::now() >= end {
                 break;
             }
             sleep(RECALL_AGAIN);
         }
-        // What came back is to be sent by somebody else.
-        self.seat.call_submitter();
     }
 }

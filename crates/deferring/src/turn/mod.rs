@@ -1,9 +1,9 @@
 //! A ring in motion: admit what waits, submit, wait, reap, wake.
 //!
-//! One lock, `core`, is on every operation's path; it is never held over a system call or over
-//! user code (P11). Whoever has the ring may call everything here from any thread. `submit.rs`
-//! sends and waits, `reap.rs` fills results, `claim.rs` serves handles, `end.rs` ends, `leave.rs` lets
-//! a thread go; `alarm.rs` is what the ring asks for itself, `workers.rs` the limit on the kernel's
+//! One lock, `core`, is on every operation's path; it is never held over a system call or over user
+//! code (P11). Whoever has the ring may call everything here from any thread. `submit.rs` sends and
+//! waits, `reap.rs` fills results, `claim.rs` serves handles, `end.rs` ends, `leave.rs` lets a
+//! thread go; `alarm.rs` is what the ring asks for itself, `workers.rs` the limit on the kernel's
 //! threads. Not: the states of ops (`inflight/`), nor who decides to wait (`driver/`, or the user).
 
 mod alarm;
@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     workers: Workers,
     /// Ops that ended in a submit or a wait, of which no reap has told.
     untold: AtomicUsize,
+    /// A thread that ended has left something to be sent.
+    left_unsent: AtomicBool,
     /// [`Core::stirrer`] is somebody.
     stirred: AtomicBool,
     /// A shutdown has a deadline.
@@ -148,6 +150,7 @@ impl Shared {
             counters,
             workers: Workers::default(),
             untold: AtomicUsize::new(0),
+            left_unsent: AtomicBool::new(false),
             stirred: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -220,8 +223,8 @@ impl Shared {
         self.kernel.cq_ready() || self.kernel.overflowed()
     }
 
-    /// As [`has_completions`](Self::has_completions), or the kernel has something for the thread that
-    /// submits.
+    /// As [`has_completions`](Self::has_completions), or the kernel has something for the thread
+    /// that submits.
     pub(crate) fn is_called_for(&self) -> bool {
         self.kernel.cq_ready() || self.kernel.wants_enter()
     }
@@ -243,8 +246,8 @@ impl Shared {
         self.closing.load(Ordering::SeqCst)
     }
 
-    /// Whether a task that turns the ring should leave it: whoever drops the ring turns it by now, or
-    /// nobody can, or it is another process's.
+    /// Whether a task that turns the ring should leave it: whoever drops the ring turns it by now,
+    /// or nobody can, or it is another process's.
     pub(crate) fn has_no_use_for_a_task(&self) -> bool {
         self.check_process().is_err() || self.is_closing() || self.is_poisoned()
     }

@@ -16,8 +16,8 @@ use crate::trace::Note;
 /// How many CQEs are reaped between two unlocks.
 const REAP_BATCH: usize = 64;
 
-/// The most of the ring's own requests that are out at once, beside canaries; and that are written at
-/// once.
+/// The most of the ring's own requests that are out at once, beside canaries; and that are written
+/// at once.
 pub(super) const OWN_MAX: usize = 4;
 
 /// What a reap found, and whom it concerns. To be delivered with nothing locked.
@@ -34,6 +34,8 @@ pub(crate) struct Found {
     give_up: bool,
     /// The kernel's workers are to be counted.
     suspicious: bool,
+    /// Whoever found it ends, and must send nothing.
+    leave_unsent: bool,
 }
 
 impl Found {
@@ -45,8 +47,8 @@ impl Found {
 impl Core {
     /// Moves slots on by up to `most` CQEs. Returns how many there were.
     ///
-    /// The bell's CQE is for a thread that sleeps in the ring. If one may be about to, another leaves
-    /// the CQE where it is, and stops there: nobody oversleeps a CQE that is in the CQ.
+    /// The bell's CQE is for a thread that sleeps in the ring. If one may be about to, another
+    /// leaves the CQE where it is, and stops there: nobody oversleeps a CQE that is in the CQ.
     fn reap_batch(&mut self, most: usize, leave_bell: bool, found: &mut Found) -> usize {
         let (mut popped, mut time_is_up) = (0, false);
         while popped < most {
@@ -133,16 +135,32 @@ impl Shared {
         let mut calls = Calls::default();
         let untold = self.take_untold();
         let ops = untold + self.reap_into(&mut calls);
+        if self.left_unsent.swap(false, Ordering::SeqCst) {
+            let _ = self.submit_up_to(0, &mut calls); // It goes with the next call, then.
+        }
         calls.resume();
         Ok(ops)
     }
 
     pub(super) fn reap_into(&self, calls: &mut Calls) -> usize {
+        self.reap_and(false, calls)
+    }
+
+    /// As [`reap_into`](Self::reap_into), by a thread that must send nothing: what may go now waits
+    /// for others.
+    #[cfg_attr(all(test, any(loom, shuttle)), allow(dead_code))] // Of threads that end.
+    pub(super) fn reap_and_leave(&self, calls: &mut Calls) -> usize {
+        // Before anything is taken: whoever comes too late for a CQE sees this.
+        self.left_unsent.store(true, Ordering::SeqCst);
+        self.reap_and(true, calls)
+    }
+
+    fn reap_and(&self, leave_unsent: bool, calls: &mut Calls) -> usize {
         let mut ops = 0;
         self.give_up_if_late(calls);
         let Some(mut left) = self.begin_reap(self.kernel.wants_enter()) else { return ops };
         let ops = loop {
-            let mut found = Found::default();
+            let mut found = Found { leave_unsent, ..Found::default() };
             let popped = self.collect(REAP_BATCH.min(left), false, &mut found);
             if found.bell {
                 self.seat.silence();
@@ -211,8 +229,8 @@ impl Shared {
         ops
     }
 
-    /// So many ops have ended of which the next [`reap`](Self::reap) is to tell. Whoever waits by hand
-    /// hears of it now: the CQE that it waits for may have been theirs.
+    /// So many ops have ended of which the next [`reap`](Self::reap) is to tell. Whoever waits by
+    /// hand hears of it now: the CQE that it waits for may have been theirs.
     pub(super) fn tell_later(&self, ops: usize) {
         if ops > 0 {
             // Before the look at who waits; who waits says so, then looks at this.
@@ -295,7 +313,10 @@ impl Shared {
         if found.give_up {
             self.give_up_the_rest(calls);
         }
-        if found.cancel_again || found.more {
+        let more = found.cancel_again || found.more;
+        if more && found.leave_unsent {
+            self.seat.call_submitter();
+        } else if more {
             // Nobody knows that there is something to submit. New ops wait until asked.
             let _ = self.submit_up_to(0, calls);
         }

@@ -77,8 +77,8 @@ impl Core {
         Filled { ops, unconsumed: self.sq.publish(), left }
     }
 
-    /// Writes the cancels that wait, as far as they fit, and no op. Returns how many SQEs the kernel has
-    /// not taken yet.
+    /// Writes the cancels that wait, as far as they fit, and no op. Returns how many SQEs the
+    /// kernel has not taken yet.
     #[cfg_attr(all(test, any(loom, shuttle)), allow(dead_code))] // Of threads that end.
     pub(super) fn push_cancels(&mut self) -> u32 {
         while self.sq.push(|sqe| self.inflight.admit_cancel(sqe)) {}
@@ -117,8 +117,8 @@ impl Shared {
             });
     }
 
-    /// Sends everything that waits when it begins and may go, in as many batches as it takes. Returns
-    /// how many ops and cancels the kernel took.
+    /// Sends everything that waits when it begins and may go, in as many batches as it takes.
+    /// Returns how many ops and cancels the kernel took.
     pub(crate) fn submit(&self) -> io::Result<usize> {
         self.check_usable()?;
         if self.seat.host.drives() {
@@ -303,8 +303,8 @@ impl Shared {
         self.arm_bell(&mut core);
         let (unarmed, count) = (!core.bell_armed, core.sq.publish());
         drop(core);
-        // By itself: a call that submits hides how its wait ended. If this thread may not submit, it
-        // is not called, and sleeps all the same.
+        // By itself: a call that submits hides how its wait ended. If this thread may not submit,
+        // it is not called, and sleeps all the same.
         let sent = if armed { Ok(0) } else { self.kernel.submit(count) };
         let refused = matches!(sent, Err(errno) if errno != Errno::EXIST);
         let again = unarmed || refused || settled == Settled::Unsent;

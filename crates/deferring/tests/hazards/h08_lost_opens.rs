@@ -1,7 +1,7 @@
 //! Hazard 8: opens that nobody waits for any more. No descriptor is left open.
 //!
-//! Regular files and FIFOs; cancelled and dropped; queued, submitted, running, ended. The numbers in
-//! `/proc/self/fd` are the same as before. Not: opens that are detached, or end with their ring
+//! Regular files and FIFOs; cancelled and dropped; queued, submitted, running, ended. The numbers
+//! in `/proc/self/fd` are the same as before. Not: opens that are detached, or end with their ring
 //! (`../it/descriptors.rs`).
 
 use std::fs::File;

@@ -1,8 +1,8 @@
 //! Hazard 9: memory that is freed while the disk writes into it.
 //!
 //! Direct reads go to their buffers by DMA, whatever became of who asked. Futures are dropped, then
-//! the ring; what was freed is kept, filled with a pattern, and looked at. Not: buffers of pipes, or
-//! of rings that give up (`../it/end.rs`).
+//! the ring; what was freed is kept, filled with a pattern, and looked at. Not: buffers of pipes,
+//! or of rings that give up (`../it/end.rs`).
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;

@@ -1,8 +1,9 @@
 //! Hazard 15: everything that a kernel or an administrator can refuse.
 //!
 //! Every errno as a result; the smallest rings; seccomp filters before and after the ring is made;
-//! limits of locked memory and of descriptors. Each is an error where it belongs, nothing hangs, and
-//! what is not concerned goes on. Not: what the errors of a set-up say (`../it/construction.rs`).
+//! limits of locked memory and of descriptors. Each is an error where it belongs, nothing hangs,
+//! and what is not concerned goes on. Not: what the errors of a set-up say
+//! (`../it/construction.rs`).
 #![allow(unsafe_code)] // Becomes an ordinary user.
 
 use std::fs::File;

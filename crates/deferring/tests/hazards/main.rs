@@ -1,9 +1,9 @@
 //! Hazards: what io_uring does to those who trust it, each played on the real kernel.
 //!
 //! One file for each hazard, `h01_…`; what it saw is said in a line of its own on stderr. Small
-//! ones by default; `DEFERRING_HAZARDS=long` asks for large ones, `DEFERRING_SEED` for the same random numbers
-//! again. Not the contract of single calls:
-//! that is in `tests/it`, whose support is used here too.
+//! ones by default; `DEFERRING_HAZARDS=long` asks for large ones, `DEFERRING_SEED` for the same
+//! random numbers again. Not the contract of single calls: that is in `tests/it`, whose support is
+//! used here too.
 #![allow(unsafe_code)] // Some stories fork, mount, send signals, or change who they are.
 
 #[path = "../it/support.rs"]

@@ -1,7 +1,7 @@
 //! Who may go to the kernel when: P5, P6 and P12.
 //!
-//! Ops wait in the ring, not in the kernel's workers: a crowd of one kind delays no other, and nothing
-//! waits for ever behind what may block. No story measures time.
+//! Ops wait in the ring, not in the kernel's workers: a crowd of one kind delays no other, and
+//! nothing waits for ever behind what may block. No story measures time.
 
 use std::fs::File;
 use std::io::Write as _;

@@ -1,7 +1,7 @@
 //! Cancels of many ops at once: of a descriptor, of a group, of a ring.
 //!
-//! The outcome counts each op once; the ops' own results come all the same. What one cancel does to one
-//! op is told in `cancel.rs`.
+//! The outcome counts each op once; the ops' own results come all the same. What one cancel does to
+//! one op is told in `cancel.rs`.
 
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};

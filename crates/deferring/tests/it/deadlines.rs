@@ -1,7 +1,7 @@
 //! Ops that are given up at a time: `timeout` and `deadline`, of handles and of ops.
 //!
-//! No story measures time. One that waits for a deadline waits for its result; one that must not see a
-//! deadline has one that is far away.
+//! No story measures time. One that waits for a deadline waits for its result; one that must not
+//! see a deadline has one that is far away.
 
 use std::io;
 use std::thread;

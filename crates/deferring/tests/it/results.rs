@@ -1,7 +1,8 @@
 //! Results that nobody asked for never reach a user: C29 and P7.
 //!
-//! The kernel gives ops back undone when the thread that submitted them exits, and when a signal meets a
-//! worker being made; the ring sends them again. That a `Watcher` does too is told in `watcher.rs`.
+//! The kernel gives ops back undone when the thread that submitted them exits, and when a signal
+//! meets a worker being made; the ring sends them again. That a `Watcher` does too is told in
+//! `watcher.rs`.
 
 use std::io;
 use std::io::Write as _;
@@ -99,8 +100,8 @@ fn p7_an_open_that_blocks_outlasts_any_number_of_threads_that_submit_and_exit() 
     drop(peer.join().unwrap());
 }
 
-/// The kernel waits in a thread's exit for the calls that its workers make, and may fail to interrupt
-/// one that begins just then.
+/// The kernel waits in a thread's exit for the calls that its workers make, and may fail to
+/// interrupt one that begins just then.
 #[test]
 fn p7_a_thread_that_submits_opens_that_block_exits_at_once_and_they_open_later() {
     let dir = tempfile::tempdir().unwrap();
@@ -116,6 +117,28 @@ fn p7_a_thread_that_submits_opens_that_block_exits_at_once_and_they_open_later()
         run(&ring, open).expect("somebody opens the other end");
         drop(peer.join().unwrap());
     }
+}
+
+#[test]
+fn p7_what_a_thread_that_exits_has_asked_back_is_sent_by_the_next_reap_and_not_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let ring = ring();
+    let fifo = fifo(dir.path().join("fifo"));
+    let open = ring.queue(OpenInWorker::new(&fifo));
+    let submitter = ring.clone();
+    let submits = move || {
+        submitter.submit().unwrap();
+        until_its_worker_sleeps(thread_id());
+    };
+    bounded(move || thread::spawn(submits).join().unwrap());
+    until("it is back", || ring.pending().queued == 1);
+    // Sent by whoever asked for it, it would have to be asked back again when that one ends.
+    assert_eq!((ring.pending().in_kernel, ring.stats().resubmits), (0, 1));
+    ring.reap().unwrap();
+    assert_eq!((ring.pending().queued, ring.pending().in_kernel), (0, 1));
+    let peer = opens_for_writing(&fifo);
+    run(&ring, open).expect("somebody opens the other end");
+    drop(peer.join().unwrap());
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The end of a ring that can be awaited (P8): what it tells, and what it leaves.
 //!
-//! The end by a drop is told in `end.rs`. What can never be given back is counted by the process, so that
-//! those stories have one of their own; a kernel that does not let go is played by a seccomp filter.
+//! The end by a drop is told in `end.rs`. What can never be given back is counted by the process,
+//! so that those stories have one of their own; a kernel that does not let go is played by a
+//! seccomp filter.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -469,8 +470,8 @@ fn counts(report: Report) -> [usize; 3] {
     [report.cancelled, report.finished, report.leaked]
 }
 
-/// A ring with three reads in the kernel and an alarm that is set there, so that it does not need to
-/// be taken any more.
+/// A ring with three reads in the kernel and an alarm that is set there, so that it does not need
+/// to be taken any more.
 struct Unstoppable {
     ring: Ring,
     graveyard: Graveyard,

@@ -2,8 +2,8 @@
 //!
 //! Each op is a blocking system call (`exec.rs`) on one of its threads (`workers.rs`), unless it
 //! waits for a descriptor or for a time: those wait in one thread for all (`poller.rs`). A cancel
-//! is answered as Linux answers it. What it does not know is `EINVAL`. Not: rings (`memory.rs`), nor
-//! how many threads ops may block (`inflight/admission.rs`, by `limit_workers`).
+//! is answered as Linux answers it. What it does not know is `EINVAL`. Not: rings (`memory.rs`),
+//! nor how many threads ops may block (`inflight/admission.rs`, by `limit_workers`).
 
 mod exec;
 mod poller;

@@ -1,8 +1,8 @@
 //! Ops that wait for a descriptor or for a time, in one thread for all: epoll, and a timer for each
 //! clock.
 //!
-//! Each descriptor is watched once, for whatever its ops wait for. Not: what happens when one is ready
-//! (`mod.rs`).
+//! Each descriptor is watched once, for whatever its ops wait for. Not: what happens when one is
+//! ready (`mod.rs`).
 #![allow(unsafe_code)] // Descriptors and times as SQEs name them.
 
 use std::collections::{BTreeMap, HashMap};

@@ -1,8 +1,8 @@
 //! Threads that make blocking calls.
 //!
 //! They are made when something waits and none is idle, up to a limit that the ring raises for
-//! every op that is stuck, and end when they have been idle for a while. Nobody joins them. Not: what
-//! they do (`exec.rs`).
+//! every op that is stuck, and end when they have been idle for a while. Nobody joins them. Not:
+//! what they do (`exec.rs`).
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The system calls of a running ring: `io_uring_enter`, and `io_uring_register` for eventfds and the
-//! limit on workers.
+//! The system calls of a running ring: `io_uring_enter`, and `io_uring_register` for eventfds and
+//! the limit on workers.
 //!
 //! Usable from any thread, without a lock. Not: what is submitted (`sq.rs`) or done (`cq.rs`).
 #![allow(unsafe_code)] // The calls are unsafe: SQEs carry addresses. `op::Op` keeps that promise.

@@ -1,8 +1,8 @@
 //! Files of one owner, and a model of what is in them.
 //!
-//! What was awaited is known. What was cancelled half way, dropped or detached may have happened, in
-//! part or not: then the file is closed, which waits for its ops, and looked at; each byte is what
-//! it was or what was written.
+//! What was awaited is known. What was cancelled half way, dropped or detached may have happened,
+//! in part or not: then the file is closed, which waits for its ops, and looked at; each byte is
+//! what it was or what was written.
 
 use std::fs::File;
 use std::io;

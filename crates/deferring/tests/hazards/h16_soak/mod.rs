@@ -1,9 +1,9 @@
 //! Hazard 16: a long time of everything at once, on many threads, against a model.
 //!
 //! Each thread owns some files and knows what is in them (`files.rs`); others hammer pipes
-//! (`pipes.rs`); one meddles with the ring by hand. At the end nothing is in flight, and descriptors
-//! and memory are as at the start. Threads exit while what they submitted is out. Three seconds; ten
-//! minutes in the long form.
+//! (`pipes.rs`); one meddles with the ring by hand. At the end nothing is in flight, and
+//! descriptors and memory are as at the start. Threads exit while what they submitted is out. Three
+//! seconds; ten minutes in the long form.
 
 mod files;
 mod pipes;

@@ -1,7 +1,7 @@
 //! Pipes that are hammered: what was written is read, in order, and nothing twice.
 //!
-//! Numbers go in, one after the other. A read that is awaited, or cancelled, loses none; one that is
-//! dropped may take some with it.
+//! Numbers go in, one after the other. A read that is awaited, or cancelled, loses none; one that
+//! is dropped may take some with it.
 
 use std::fs::File;
 use std::io::Write as _;

@@ -190,8 +190,8 @@ pub(super) fn epoll_with_an_eventfd(rings: &[Ring], tasks: Vec<Task>) {
     });
 }
 
-/// Sleeps in epoll alone, without a bound of time: what is forgotten hangs. `quiet` is called before
-/// a ring is reaped.
+/// Sleeps in epoll alone, without a bound of time: what is forgotten hangs. `quiet` is called
+/// before a ring is reaped.
 fn event_loop(
     rings: &[(&Ring, std::os::fd::BorrowedFd<'_>)],
     tasks: Vec<Task>,

@@ -29,8 +29,8 @@ impl Host {
         matches!(self.kind, Kind::Driven { .. })
     }
 
-    /// Runs the tasks of a story to their ends, within a bound; then looks whether anything is left in
-    /// the rings, which whoever turns them has to see to.
+    /// Runs the tasks of a story to their ends, within a bound; then looks whether anything is left
+    /// in the rings, which whoever turns them has to see to.
     pub(super) fn tell(
         self,
         rings: usize,

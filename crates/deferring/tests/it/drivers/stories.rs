@@ -86,8 +86,9 @@ pub(super) fn an_op_that_is_cancelled_or_dropped_at_any_point_ends_once_and_free
     graveyard.check_undisturbed();
 }
 
-// The points at which the read of a pipe is given up: when it was just queued, when it was polled, when
-// it is in the kernel, when there is data, when it has most likely ended, when it has surely ended.
+// The points at which the read of a pipe is given up: when it was just queued, when it was polled,
+// when it is in the kernel, when there is data, when it has most likely ended, when it has surely
+// ended.
 const POLLED: usize = 1;
 const IN_KERNEL: usize = 2;
 const AFTER_DATA: usize = 3;
@@ -478,8 +479,8 @@ pub(super) fn a_ring_dropped_while_workers_are_blocked_ends_when_they_let_go(hos
                     drop(ring);
                     tell.send_blocking(()).expect("somebody listens");
                 });
-                // A worker whose submitter exits at the wrong moment cannot be cancelled by anybody: so
-                // the opens are given what they wait for, too.
+                // A worker whose submitter exits at the wrong moment cannot be cancelled by
+                // anybody: so the opens are given what they wait for, too.
                 let ends = told.clone();
                 let releases = thread::spawn(move || {
                     thread::yield_now();

@@ -1,7 +1,7 @@
 //! What only a ring with a thread of its own has.
 //!
-//! Stories that look for the thread in `/proc` have a process of their own. Not: what every host has
-//! (`stories.rs`).
+//! Stories that look for the thread in `/proc` have a process of their own. Not: what every host
+//! has (`stories.rs`).
 
 use std::fs;
 use std::io::Write as _;

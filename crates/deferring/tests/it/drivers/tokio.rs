@@ -149,8 +149,8 @@ fn a_thousand_threads_that_queue_and_exit_change_no_result() {
                         let (reader, writer) = pipe();
                         let mut read = ring.read(&reader, vec![0; 1], 0);
                         let (count, waker) = Count::new();
-                        // Polls that come in a row from one task submit by themselves. (The exit of a
-                        // thread that has submitted takes the kernel milliseconds.)
+                        // Polls that come in a row from one task submit by themselves. (The exit of
+                        // a thread that has submitted takes the kernel milliseconds.)
                         for _ in 0..if number % 8 == 0 { 2 } else { 0 } {
                             assert!(
                                 poll_once(&mut ring.timeout(Duration::MAX), &waker).is_pending()
