@@ -5,7 +5,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::backend::Choice;
+use crate::backend::{Backend, Choice, Wire};
 use crate::error;
 use crate::op::Opcode;
 use crate::ring::Ring;
@@ -233,6 +233,21 @@ impl Builder {
     pub fn build(self) -> io::Result<Ring> {
         self.check()?;
         Ring::open(self)
+    }
+
+    /// The ring on a kernel of your own, which `make` makes; turned by hand or by
+    /// [`block_on`](crate::block_on). Of the builder's settings those apply that are not io_uring's
+    /// own: [`queue_depth`](Self::queue_depth), the sizes, the times.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build), and those of `make`.
+    #[cfg(not(all(test, any(loom, shuttle))))]
+    pub fn build_on<B: Backend>(
+        self,
+        make: impl FnOnce(Wire) -> io::Result<B>,
+    ) -> io::Result<Ring> {
+        self.check()?;
+        Ring::open_on(self, make)
     }
 
     /// Refuses what ties a ring to one thread.

@@ -129,16 +129,17 @@ impl<T: Op> Handle<T> {
     /// # Ok(()) }
     /// ```
     pub fn timeout(self, time: Duration) -> Self {
-        match Instant::now().checked_add(time) {
-            Some(at) => self.deadline(at),
-            None => self, // Never.
-        }
+        self.give_up_at(|shared| shared.after(time))
     }
 
     /// Gives the op up when it has not ended at this time; see [`timeout`](Self::timeout).
     pub fn deadline(self, at: Instant) -> Self {
+        self.give_up_at(|shared| shared.at(at))
+    }
+
+    fn give_up_at(self, at: impl FnOnce(&Shared) -> Duration) -> Self {
         if let (Claim::Slot(token), false) = (&self.claim, self.over.load(Ordering::Acquire)) {
-            self.shared.set_deadline(*token, at);
+            self.shared.set_deadline(*token, at(&self.shared));
         }
         self
     }

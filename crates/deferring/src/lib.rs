@@ -58,7 +58,7 @@
 compile_error!("deferring is for Linux: io_uring is a Linux interface");
 
 mod adapt;
-mod backend;
+pub mod backend;
 mod buf;
 mod cancel_many;
 mod config;
@@ -91,7 +91,7 @@ pub use rustix::fs::{
 
 pub use adapt::Buffered;
 pub use backend::uring::Params;
-pub use backend::{Backend, BackendKind, Reason};
+pub use backend::{BackendInfo, BackendKind, Reason};
 pub use buf::{BufResult, IoBuf, IoBufMut, IoVectored, IoVectoredMut, Lent, Slice, StandIn};
 pub use cancel_many::{CancelMany, Group};
 pub use config::Builder;

@@ -8,8 +8,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
-use crate::backend::Backend;
+use crate::backend::BackendInfo;
 use crate::backend::uring::Params;
+#[cfg(not(all(test, any(loom, shuttle))))]
+use crate::backend::{Backend, Wire};
 use crate::config::Builder;
 use crate::handle::Handle;
 use crate::inflight::Pending;
@@ -66,6 +68,14 @@ impl Ring {
 
     pub(crate) fn open(config: Builder) -> io::Result<Self> {
         Ok(Self::of(Shared::open(&config)?))
+    }
+
+    #[cfg(not(all(test, any(loom, shuttle))))]
+    pub(crate) fn open_on<B: Backend>(
+        config: Builder,
+        make: impl FnOnce(Wire) -> io::Result<B>,
+    ) -> io::Result<Self> {
+        Ok(Self::of(Shared::open_on(&config, make)?))
     }
 
     pub(crate) fn of(shared: Arc<Shared>) -> Self {
@@ -140,7 +150,7 @@ impl Ring {
     /// assert_eq!(ring.backend().reason(), Some(&Reason::Asked));
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn backend(&self) -> &Backend {
+    pub fn backend(&self) -> &BackendInfo {
         self.shared().backend()
     }
 

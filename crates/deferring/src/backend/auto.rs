@@ -11,9 +11,12 @@ use rustix::io::Errno;
 
 #[cfg(not(all(test, any(loom, shuttle))))]
 use super::kernel::{Kernel, Parts};
-use super::{memory, pool, seccomp, uring};
+use super::uring::Probe;
+use super::{Backend, Wire, memory, pool, seccomp, uring};
 use crate::config::Builder;
 use crate::error;
+use crate::op::Opcode;
+use crate::sync::Arc;
 
 /// Which kernels a ring may have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +30,7 @@ pub(crate) enum Choice {
 /// What serves a ring, and why it is not io_uring if it is not; from
 /// [`Ring::backend`](crate::Ring::backend).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Backend {
+pub struct BackendInfo {
     kind: BackendKind,
     reason: Option<Reason>,
 }
@@ -40,6 +43,8 @@ pub enum BackendKind {
     IoUring,
     /// Threads that make blocking calls.
     Pool,
+    /// Somebody's own: [`Builder::build_on`](crate::Builder::build_on).
+    Custom,
 }
 
 /// Why a ring is not served by io_uring.
@@ -64,7 +69,7 @@ pub enum Reason {
     Failed(i32),
 }
 
-impl Backend {
+impl BackendInfo {
     /// What it is.
     #[must_use]
     pub const fn kind(&self) -> BackendKind {
@@ -87,11 +92,12 @@ impl fmt::Display for BackendKind {
         f.write_str(match self {
             Self::IoUring => "io_uring",
             Self::Pool => "pool",
+            Self::Custom => "custom",
         })
     }
 }
 
-impl fmt::Display for Backend {
+impl fmt::Display for BackendInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.reason {
             Some(reason) => write!(f, "{} ({reason})", self.kind),
@@ -124,20 +130,20 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// A ring, on io_uring if it can be had and may be.
 #[cfg(not(all(test, any(loom, shuttle))))]
-pub(crate) fn open(config: &Builder) -> io::Result<(Parts, Backend)> {
+pub(crate) fn open(config: &Builder) -> io::Result<(Parts, BackendInfo)> {
     if config.choice == Choice::PoolOnly {
         return Ok((
             open_pool(config)?,
-            Backend { kind: BackendKind::Pool, reason: Some(Reason::Asked) },
+            BackendInfo { kind: BackendKind::Pool, reason: Some(Reason::Asked) },
         ));
     }
     let refused = match open_io_uring(config) {
-        Ok(parts) => return Ok((parts, Backend::of_io_uring())),
+        Ok(parts) => return Ok((parts, BackendInfo::of_io_uring())),
         Err(refused) => refused,
     };
     match (config.choice, refused.reason) {
         (Choice::Auto, Some(reason)) if !config.is_tied_to_io_uring() => {
-            Ok((open_pool(config)?, Backend { kind: BackendKind::Pool, reason: Some(reason) }))
+            Ok((open_pool(config)?, BackendInfo { kind: BackendKind::Pool, reason: Some(reason) }))
         }
         _ => Err(refused.error),
     }
@@ -180,20 +186,41 @@ fn open_io_uring(config: &Builder) -> Result<Parts, Refused> {
 
 #[cfg(not(all(test, any(loom, shuttle))))]
 fn open_pool(config: &Builder) -> io::Result<Parts> {
-    const ENTRIES_MAX: u32 = 32768;
-    let probe = pool::probe();
-    if let Some(missing) = config.required.iter().find(|&&opcode| !probe.supports(opcode)) {
+    if let Some(missing) = config.required.iter().find(|&&opcode| !pool::supports(opcode)) {
         return Err(error::unsupported(format!("the pool of threads lacks the op {missing:?}")));
     }
+    open_in_memory(config, |wire| {
+        let pool = pool::Pool::new(wire, config.pool_threads_max);
+        Ok(Arc::new(pool.map_err(|errno| error::setup("set-up of the pool", errno))?))
+    })
+}
+
+/// A ring on somebody's own backend.
+#[cfg(not(all(test, any(loom, shuttle))))]
+pub(crate) fn open_on<B: Backend>(
+    config: &Builder,
+    make: impl FnOnce(Wire) -> io::Result<B>,
+) -> io::Result<(Parts, BackendInfo)> {
+    let parts = open_in_memory(config, |wire| Ok(Arc::new(make(wire.clone())?)))?;
+    if let Some(missing) = config.required.iter().find(|&&opcode| !parts.probe.supports(opcode)) {
+        return Err(error::unsupported(format!("the backend lacks the op {missing:?}")));
+    }
+    Ok((parts, BackendInfo { kind: BackendKind::Custom, reason: Some(Reason::Asked) }))
+}
+
+#[cfg(not(all(test, any(loom, shuttle))))]
+fn open_in_memory(
+    config: &Builder,
+    backend: impl FnOnce(&Wire) -> io::Result<Arc<dyn Backend>>,
+) -> io::Result<Parts> {
+    const ENTRIES_MAX: u32 = 32768;
     if !config.clamp && config.queue_depth > ENTRIES_MAX {
-        return Err(error::setup("set-up of the pool", Errno::INVAL));
+        return Err(error::setup("set-up of a ring in memory", Errno::INVAL));
     }
     let entries = config.queue_depth.min(ENTRIES_MAX).next_power_of_two();
     let completions =
         config.completions.unwrap_or(entries * 2).min(ENTRIES_MAX * 2).next_power_of_two();
-    let opened = memory::Kernel::open(entries, completions, |wire| {
-        Ok(Box::new(pool::Pool::new(wire, config.pool_threads_max)?))
-    });
-    let (kernel, sq, cq) = opened.map_err(|errno| error::setup("set-up of the pool", errno))?;
+    let (kernel, sq, cq) = memory::Kernel::open(entries, completions, backend)?;
+    let probe = Probe::of_opcodes((0..=u8::MAX).map(Opcode).filter(|&op| kernel.supports(op)));
     Ok(Parts { sq, cq, kernel: Kernel::Memory(kernel), probe })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::uring::{Cq, Params, Probe, Sq};
-use super::{memory, uring};
+use super::{Time, memory, uring};
 use crate::inflight::Workers;
 
 /// A new ring, in the parts that its owners will hold.
@@ -71,11 +71,19 @@ impl Kernel {
         }
     }
 
+    /// Whose time ops have.
+    pub(crate) fn time(&self) -> Time {
+        match self {
+            Self::Uring(_) => Time::REAL,
+            Self::Memory(kernel) => kernel.time(),
+        }
+    }
+
     /// Makes the kernel take up to `count` published SQEs. Returns how many it took.
     pub(crate) fn submit(&self, count: u32) -> Result<u32, Errno> {
         match self {
             Self::Uring(kernel) => kernel.submit(count),
-            Self::Memory(kernel) => Ok(kernel.submit(count)),
+            Self::Memory(kernel) => kernel.submit(count),
         }
     }
 

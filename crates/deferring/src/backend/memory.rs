@@ -4,6 +4,8 @@
 //! Not: any op (`pool/`).
 
 use std::collections::VecDeque;
+use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -12,40 +14,35 @@ use rustix::io::Errno;
 
 use super::loopback::Loopback;
 use super::uring::{Cq, Params, Sq};
+use super::{Backend, Time};
+use crate::error;
 use crate::inflight::{Token, Workers};
-use crate::op::{Cqe, Sqe};
+use crate::op::{Cqe, Opcode};
 use crate::sync::plain::{AtomicBool, AtomicU32, AtomicU64, Mutex};
 use crate::sync::{Arc, Ordering};
 
-/// Who deals with SQEs. It gives each of them one CQE, at some time, by its [`Wire`], and touches
-/// what the SQE names until then and no longer.
-pub(crate) trait Backend: Send + Sync {
-    /// An SQE is the backend's from now on.
-    fn begin(&self, sqe: Sqe);
-
-    /// How many threads may be blocked by ops.
-    fn limit_workers(&self, most: u32);
-
-    /// How many threads there are.
-    fn workers(&self) -> Workers;
-}
-
 /// The ring's kernel side.
 pub(crate) struct Kernel {
-    wire: Arc<Wire>,
-    backend: Box<dyn Backend>,
+    wire: Wire,
+    backend: Arc<dyn Backend>,
     params: Params,
     enters: AtomicU64,
 }
 
+/// Where a [`Backend`] gives its CQEs. A clone is the same.
+#[derive(Clone)]
+pub struct Wire(Arc<Shared>);
+
 /// What whoever gives CQEs and whoever takes them share.
-pub(crate) struct Wire {
+struct Shared {
     state: Mutex<State>,
     cq_head: Arc<AtomicU32>,
     cq_tail: Arc<AtomicU32>,
     overflowed: AtomicBool,
-    /// Readable while there is something to reap.
+    /// Readable while there is something to reap, once somebody looks at it.
     readable: OwnedFd,
+    /// Somebody outside may look at it at any time.
+    watched: AtomicBool,
 }
 
 struct State {
@@ -54,50 +51,116 @@ struct State {
     backlog: VecDeque<Cqe>,
     /// The user's.
     eventfd: Option<OwnedFd>,
+    /// How many threads sleep until `readable` is.
+    sleepers: usize,
+    /// It is.
+    signalled: bool,
 }
 
 impl Wire {
-    pub(super) fn give(&self, user_data: u64, result: i32) {
-        let mut state = self.state.lock();
-        let cqe = Cqe { user_data, result, flags: 0 };
+    /// Answers an SQE. From any thread; it wakes whoever waits.
+    pub fn give(&self, cqe: Cqe) {
+        let mut state = self.0.state.lock();
         if !state.backlog.is_empty() || !state.memory.give(cqe) {
             state.backlog.push_back(cqe);
-            self.overflowed.store(true, Ordering::Release);
+            self.0.overflowed.store(true, Ordering::Release);
         }
         if let Some(eventfd) = &state.eventfd {
             signal(eventfd);
         }
         // Under the lock: whoever silences it sees the CQE, or comes before both.
-        signal(&self.readable);
+        if state.sleepers > 0 || self.0.watched.load(Ordering::Relaxed) {
+            self.0.make_readable(&mut state);
+        }
     }
 
-    /// The descriptor is readable no more, if there is nothing to reap.
-    fn silence_if_empty(&self) {
-        let state = self.state.lock();
-        if !self.is_ready() && state.backlog.is_empty() {
-            // It fails only when it is not readable.
-            let _ = rustix::io::read(&self.readable, &mut [0u8; 8]);
+    /// Whether there is a CQE to be reaped. (One that did not fit into the queue is, when
+    /// the ring asks for it.)
+    pub fn is_ready(&self) -> bool {
+        self.0.cq_tail.load(Ordering::Acquire) != self.0.cq_head.load(Ordering::Relaxed)
+    }
+
+    /// Puts this thread to sleep until a CQE is there, or for a time.
+    ///
+    /// # Errors
+    /// `ETIME` when time is up, `EINTR` if a signal came before.
+    pub fn wait(&self, time: Option<Duration>) -> io::Result<()> {
+        let end = time.and_then(|time| Instant::now().checked_add(time));
+        loop {
+            let mut state = self.0.state.lock();
+            if self.is_ready() {
+                return Ok(());
+            }
+            self.0.silence_if_empty(&mut state);
+            state.sleepers += 1;
+            drop(state);
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            let waited = wait_readable(&self.0.readable, left);
+            self.0.state.lock().sleepers -= 1;
+            if !self.is_ready() {
+                waited?;
+            }
         }
     }
 
     /// Calls whoever sleeps in the ring.
     pub(crate) fn send_message(&self, token: Token) {
-        self.give(token.user_data(), 0);
+        self.give(Cqe { user_data: token.user_data(), result: 0, flags: 0 });
     }
 
-    fn is_ready(&self) -> bool {
-        self.cq_tail.load(Ordering::Acquire) != self.cq_head.load(Ordering::Relaxed)
+    /// The descriptor is readable no more, if there is nothing to reap.
+    fn silence(&self) {
+        self.0.silence_if_empty(&mut self.0.state.lock());
     }
 
     /// Hands over what did not fit before.
-    fn hand_over(&self, state: &mut State) {
+    fn hand_over(&self) {
+        if !self.0.overflowed.load(Ordering::Acquire) {
+            return;
+        }
+        let mut state = self.0.state.lock();
         while let Some(&cqe) = state.backlog.front() {
             if !state.memory.give(cqe) {
                 break;
             }
             state.backlog.pop_front();
         }
-        self.overflowed.store(!state.backlog.is_empty(), Ordering::Release);
+        self.0.overflowed.store(!state.backlog.is_empty(), Ordering::Release);
+    }
+
+    /// From now on the descriptor is readable whenever there is something to reap.
+    fn watch(&self) -> BorrowedFd<'_> {
+        if !self.0.watched.swap(true, Ordering::Relaxed) {
+            let mut state = self.0.state.lock();
+            if self.is_ready() || !state.backlog.is_empty() {
+                self.0.make_readable(&mut state);
+            }
+        }
+        self.0.readable.as_fd()
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").field("is_ready", &self.is_ready()).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn make_readable(&self, state: &mut State) {
+        if !state.signalled {
+            state.signalled = true;
+            signal(&self.readable);
+        }
+    }
+
+    fn silence_if_empty(&self, state: &mut State) {
+        let ready = self.cq_tail.load(Ordering::Acquire) != self.cq_head.load(Ordering::Relaxed);
+        if state.signalled && !ready && state.backlog.is_empty() {
+            state.signalled = false;
+            // It fails only when it is not readable.
+            let _ = rustix::io::read(&self.readable, &mut [0u8; 8]);
+        }
     }
 }
 
@@ -123,18 +186,27 @@ impl Kernel {
     pub(super) fn open(
         entries: u32,
         completions: u32,
-        backend: impl FnOnce(&Arc<Wire>) -> Result<Box<dyn Backend>, Errno>,
-    ) -> Result<(Self, Sq, Cq), Errno> {
+        backend: impl FnOnce(&Wire) -> io::Result<Arc<dyn Backend>>,
+    ) -> io::Result<(Self, Sq, Cq)> {
         let (memory, sq, cq) = Loopback::with_sizes(entries, completions, 0);
         let [cq_head, cq_tail] = memory.cq_counters();
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let wire = Arc::new(Wire {
-            state: Mutex::new(State { memory, backlog: VecDeque::new(), eventfd: None }),
+        let state = State {
+            memory,
+            backlog: VecDeque::new(),
+            eventfd: None,
+            sleepers: 0,
+            signalled: false,
+        };
+        let wire = Wire(Arc::new(Shared {
+            state: Mutex::new(state),
             cq_head,
             cq_tail,
             overflowed: AtomicBool::new(false),
-            readable: rustix::event::eventfd(0, flags)?,
-        });
+            readable: rustix::event::eventfd(0, flags)
+                .map_err(|errno| error::setup("eventfd", errno))?,
+            watched: AtomicBool::new(false),
+        }));
         let params = Params {
             sq_entries: entries,
             cq_entries: completions,
@@ -148,7 +220,7 @@ impl Kernel {
         Ok((Self { wire, backend, params, enters: AtomicU64::new(0) }, sq, cq))
     }
 
-    pub(crate) fn wire(&self) -> &Arc<Wire> {
+    pub(crate) const fn wire(&self) -> &Wire {
         &self.wire
     }
 
@@ -165,57 +237,58 @@ impl Kernel {
     }
 
     pub(crate) fn overflowed(&self) -> bool {
-        self.wire.overflowed.load(Ordering::Acquire)
+        self.wire.0.overflowed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn time(&self) -> Time {
+        Time(Some(Arc::clone(&self.backend)))
     }
 
     /// Takes up to `count` SQEs. Returns how many there were.
-    pub(crate) fn submit(&self, count: u32) -> u32 {
+    pub(crate) fn submit(&self, count: u32) -> Result<u32, Errno> {
         self.enters.fetch_add(1, Ordering::Relaxed);
+        let most = self.backend.enter(count).map_err(|error| errno(&error))?.min(count);
         let mut taken = 0;
-        while taken < count {
+        while taken < most {
             // The guard is gone before the backend answers.
-            let sqe = self.wire.state.lock().memory.take();
+            let sqe = self.wire.0.state.lock().memory.take();
             let Some(sqe) = sqe else { break };
             self.backend.begin(sqe);
             taken += 1;
         }
-        taken
+        Ok(taken)
     }
 
     /// Submits, then waits until a CQE is there, or for the time. A signal ends the wait.
     pub(crate) fn submit_and_wait(&self, count: u32, time: Option<Duration>) -> Result<u32, Errno> {
-        let taken = self.submit(count);
-        let end = time.and_then(|time| Instant::now().checked_add(time));
-        loop {
-            self.wire.hand_over(&mut self.wire.state.lock());
-            if self.wire.is_ready() {
-                return Ok(taken);
-            }
-            self.wire.silence_if_empty();
-            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            let waited = wait_readable(&self.wire.readable, left);
-            match waited {
-                Ok(()) => {}
-                // What was taken is told, as Linux does.
-                Err(Errno::TIME | Errno::INTR) if self.wire.is_ready() || taken > 0 => {
-                    return Ok(taken);
-                }
-                Err(errno) => return Err(errno),
-            }
+        let taken = if count == 0 { 0 } else { self.submit(count)? };
+        self.wire.hand_over();
+        if self.wire.is_ready() || taken < count {
+            return Ok(taken);
+        }
+        match self.backend.wait(&self.wire, time) {
+            Ok(()) => Ok(taken),
+            // What was taken is told, as Linux does.
+            Err(_) if taken > 0 => Ok(taken),
+            Err(error) => Err(errno(&error)),
         }
     }
 
     /// Hands over what did not fit before.
     pub(crate) fn flush(&self) {
         self.enters.fetch_add(1, Ordering::Relaxed);
-        self.wire.hand_over(&mut self.wire.state.lock());
+        self.wire.hand_over();
     }
 
     /// Somebody has reaped, and may have left some.
     pub(crate) fn end_reap(&self) {
-        if !self.wire.is_ready() {
-            self.wire.silence_if_empty();
+        if self.wire.0.watched.load(Ordering::Relaxed) && !self.wire.is_ready() {
+            self.wire.silence();
         }
+    }
+
+    pub(crate) fn supports(&self, opcode: Opcode) -> bool {
+        self.backend.supports(opcode)
     }
 
     pub(crate) fn limit_workers(&self, most: u32) {
@@ -228,7 +301,7 @@ impl Kernel {
 
     pub(crate) fn register_eventfd(&self, eventfd: BorrowedFd<'_>) -> Result<(), Errno> {
         let eventfd = rustix::io::fcntl_dupfd_cloexec(eventfd, 0)?;
-        let mut state = self.wire.state.lock();
+        let mut state = self.wire.0.state.lock();
         if state.eventfd.is_some() {
             return Err(Errno::BUSY);
         }
@@ -237,13 +310,17 @@ impl Kernel {
     }
 
     pub(crate) fn unregister_eventfd(&self) -> Result<(), Errno> {
-        let eventfd = self.wire.state.lock().eventfd.take();
+        let eventfd = self.wire.0.state.lock().eventfd.take();
         eventfd.map(drop).ok_or(Errno::NXIO)
     }
 }
 
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
 impl AsFd for Kernel {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wire.readable.as_fd()
+        self.wire.watch()
     }
 }

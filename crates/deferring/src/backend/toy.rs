@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::Backend;
 use super::loopback::Loopback;
 use super::uring::{Cq, Params, Probe, Sq};
+use super::{BackendInfo, Time};
 use crate::config::Builder;
 use crate::inflight::{Own, Token};
 use crate::op::{Cqe, Opcode, Sqe};
@@ -105,7 +105,7 @@ pub(crate) struct Parts {
 }
 
 #[allow(clippy::unnecessary_wraps)] // As Linux.
-pub(crate) fn open(config: &Builder) -> io::Result<(Parts, Backend)> {
+pub(crate) fn open(config: &Builder) -> io::Result<(Parts, BackendInfo)> {
     let entries = config.queue_depth.next_power_of_two();
     let (memory, sq, cq) = Loopback::new(entries, 0);
     let head = memory.cq_counters()[0].clone();
@@ -137,7 +137,7 @@ pub(crate) fn open(config: &Builder) -> io::Result<(Parts, Backend)> {
     };
     let kernel = Kernel { wire, head, params, enters: AtomicU64::new(0) };
     let parts = Parts { sq, cq, kernel, probe: Probe::everything() };
-    Ok((parts, Backend::of_io_uring()))
+    Ok((parts, BackendInfo::of_io_uring()))
 }
 
 /// What a ring, its bell and its kernel share.
@@ -185,6 +185,10 @@ pub(crate) struct Kernel {
 impl Kernel {
     pub(crate) const fn params(&self) -> &Params {
         &self.params
+    }
+
+    pub(crate) const fn time(&self) -> Time {
+        Time::REAL
     }
 
     /// The toy refuses nothing for good.

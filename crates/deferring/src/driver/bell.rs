@@ -9,11 +9,9 @@ use std::sync::OnceLock;
 use rustix::event::EventfdFlags;
 use rustix::io::Errno;
 
-use crate::backend::Kernel;
-use crate::backend::memory::Wire;
 use crate::backend::uring::send_message;
+use crate::backend::{Kernel, Wire};
 use crate::inflight::{Own, Token};
-use crate::sync::Arc;
 
 /// A bell that rings until it is silenced.
 pub(crate) struct Bell {
@@ -25,7 +23,7 @@ pub(crate) struct Bell {
 /// A ring that can be sent messages.
 enum Messages {
     Uring(OwnedFd),
-    Memory(Arc<Wire>),
+    Memory(Wire),
 }
 
 impl Messages {
@@ -55,7 +53,7 @@ impl Bell {
                 Messages::Uring(ring)
             }
             Kernel::Memory(kernel) => {
-                let messages = Messages::Memory(Arc::clone(kernel.wire()));
+                let messages = Messages::Memory(kernel.wire().clone());
                 return self.messages.set(messages).is_ok();
             }
         };

@@ -63,19 +63,16 @@ impl Seat {
 
     /// The same, when whoever has it has got up; `None` if it is too late then. Nobody sits for
     /// long in a ring that nobody has, unless submitting blocks.
-    pub(crate) fn take_in_time(&self, left: impl Fn() -> Option<Duration>) -> Option<Seated<'_>> {
+    pub(crate) fn take_in_time(&self, left: impl Fn() -> Duration) -> Option<Seated<'_>> {
         loop {
             let seated = self.take();
             let left = left();
-            if seated.is_some() || left == Some(Duration::ZERO) {
+            if seated.is_some() || left.is_zero() {
                 return seated;
             }
             self.stand_in_line(thread::current());
             if self.taken.load(Ordering::SeqCst) {
-                match left {
-                    Some(left) => park_timeout(left),
-                    None => thread::park(),
-                }
+                park_timeout(left);
             }
         }
     }

@@ -47,7 +47,7 @@ pub(crate) use slot::{POISONED, SATURATED};
 use table::{List, Marks, Table};
 pub use tally::Cancelled;
 use tally::Tallies;
-pub(crate) use ticking::Workers;
+pub use ticking::Workers;
 pub(crate) use token::{Own, Token};
 use turnstile::Turnstiles;
 

@@ -151,12 +151,13 @@ impl Inflight {
     }
 }
 
-/// The kernel's workers of this process.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Workers {
-    pub(crate) all: usize,
+/// The threads that a kernel makes for ops that block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Workers {
+    /// How many there are.
+    pub all: usize,
     /// Those that run, or wait for a processor.
-    pub(crate) running: usize,
+    pub running: usize,
 }
 
 pub(super) const TIMED_OUT: i32 = -Errno::TIMEDOUT.raw_os_error();

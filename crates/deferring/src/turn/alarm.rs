@@ -4,16 +4,17 @@
 //! of an op, the end of a shutdown. Nobody else needs a clock, a thread or a timer. Not: what
 //! happens then (`inflight/`, `end.rs`).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Core;
+use crate::backend::Time;
 use crate::buf::address;
 use crate::inflight::{After, Own, Token};
 use crate::op::{KernelTimespec, Opcode, Sqe};
-use crate::time::Clock;
 
 /// When what is due, by `CLOCK_MONOTONIC`.
 pub(super) struct Alarm {
+    time: Time,
     tick: Duration,
     tick_at: Option<Duration>,
     pub(super) give_up_at: Option<Duration>,
@@ -33,8 +34,9 @@ const TIMEOUT_UPDATE: u32 = 1 << 1;
 const IN_WORKER: u8 = 1 << 4;
 
 impl Alarm {
-    pub(super) fn new(tick: Duration) -> Self {
+    pub(super) fn new(tick: Duration, time: Time) -> Self {
         Self {
+            time,
             tick,
             tick_at: None,
             give_up_at: None,
@@ -55,7 +57,7 @@ impl Alarm {
         matches!(own, Own::Alarm)
     }
 
-    fn time(&mut self, time: Duration) -> u64 {
+    fn place(&mut self, time: Duration) -> u64 {
         self.next_time = (self.next_time + 1) % TIMES;
         let place = &mut self.times[self.next_time];
         *place = time.into();
@@ -86,7 +88,7 @@ impl Core {
     pub(super) fn push_own(&mut self) -> u32 {
         if self.alarm.tick_at.is_none() && self.inflight.needs_ticks() {
             self.inflight.begin_ticks();
-            let next = Clock::Monotonic.now().saturating_add(self.alarm.tick);
+            let next = self.alarm.time.now().saturating_add(self.alarm.tick);
             self.alarm.tick_at = Some(next);
         }
         let mut pushed = 0;
@@ -105,7 +107,7 @@ impl Core {
     /// Relative: the kernel does not translate points of time in a time namespace (6.18). Too early
     /// is no harm: `strike` finds nothing due, and the alarm is wound again.
     fn wind(&mut self, due: Duration) -> Sqe {
-        let time = self.alarm.time(due.saturating_sub(Clock::Monotonic.now()));
+        let time = self.alarm.place(due.saturating_sub(self.alarm.time.now()));
         let rewind = self.alarm.armed.replace(due).is_some();
         if !rewind {
             return Sqe {
@@ -136,7 +138,7 @@ impl Core {
 
     /// Does what is due. True if the ring is to be given up.
     pub(super) fn strike(&mut self, after: &mut After) -> bool {
-        let now = Clock::Monotonic.now();
+        let now = self.alarm.time.now();
         self.inflight.expire(now, after);
         if self.alarm.tick_at.is_some_and(|at| at <= now) {
             self.alarm.tick_at = None;
@@ -154,10 +156,4 @@ fn canary() -> Sqe {
         user_data: Token::own(Own::Canary).user_data(),
         ..Sqe::EMPTY
     }
-}
-
-/// A point of time by `CLOCK_MONOTONIC`. What lies in the past is now.
-pub(super) fn monotonic(at: Instant) -> Duration {
-    let left = at.saturating_duration_since(Instant::now());
-    Clock::Monotonic.now().saturating_add(left)
 }

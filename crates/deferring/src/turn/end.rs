@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::alarm::monotonic;
 use super::{Refusal, Shared};
 use crate::driver::Keeper;
 use crate::inflight::{CANCELED, Inflight, POISONED};
@@ -16,7 +15,6 @@ use crate::shutdown::Report;
 use crate::stats::Stats;
 use crate::sync::Ordering;
 use crate::sync::plain::AtomicU64;
-use crate::time::Clock;
 use crate::trace::Note;
 
 /// How often a drain tries again to send its cancels, when the kernel has no memory for them.
@@ -83,7 +81,7 @@ impl Shared {
     /// The ring's own thread does all that, in time.
     fn close_by(&self, keeper: &Keeper) {
         let mut calls = Calls::default();
-        let deadline = Instant::now().checked_add(self.drain_timeout.max(A_MOMENT));
+        let deadline = self.after(self.drain_timeout.max(A_MOMENT));
         self.begin_end(deadline, &mut calls);
         self.seat.call_submitter();
         keeper.wait(self.drain_timeout.saturating_add(GRACE));
@@ -108,9 +106,8 @@ impl Shared {
         if poisoned {
             return; // All that was out has been given up.
         }
-        // None: never, which is what a timeout beyond the end of time asks for.
-        let deadline = Instant::now().checked_add(self.drain_timeout);
-        let left = || deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let deadline = self.after(self.drain_timeout);
+        let left = || deadline.saturating_sub(self.time.now());
         // A reactor's task sees the completions, too: the last of them must not be taken from under
         // whoever sleeps until it comes.
         let seated = self.seat.take_in_time(left);
@@ -208,7 +205,7 @@ impl Shared {
         let number = core.shutdowns;
         drop(core);
         let mut calls = Calls::default();
-        self.begin_end(Some(deadline), &mut calls);
+        self.begin_end(self.at(deadline), &mut calls);
         calls.resume();
         // It may have to wake up earlier than it thought.
         self.seat.call_submitter();
@@ -216,18 +213,15 @@ impl Shared {
     }
 
     /// Nothing is queued any more, all that is out is cancelled, and given up at the deadline.
-    fn begin_end(&self, deadline: Option<Instant>, calls: &mut Calls) {
+    fn begin_end(&self, deadline: Duration, calls: &mut Calls) {
         self.refuse(Refusal::Closed);
         // First, so that time does not run before the cancels can go.
         self.change(calls, Inflight::cancel_all);
-        if let Some(deadline) = deadline {
-            let deadline = monotonic(deadline);
-            let mut core = self.lock();
-            let earlier = core.alarm.give_up_at.replace(deadline);
-            core.alarm.give_up_at = earlier.into_iter().chain([deadline]).min();
-            drop(core);
-            self.ending.store(true, Ordering::Relaxed);
-        }
+        let mut core = self.lock();
+        let earlier = core.alarm.give_up_at.replace(deadline);
+        core.alarm.give_up_at = earlier.into_iter().chain([deadline]).min();
+        drop(core);
+        self.ending.store(true, Ordering::Relaxed);
     }
 
     /// What became of the ops of a shutdown, if nothing is out any more. Else `waker` is kept.
@@ -270,7 +264,7 @@ impl Shared {
         if !self.ending.load(Ordering::Relaxed) {
             return false;
         }
-        let now = Clock::Monotonic.now();
+        let now = self.time.now();
         self.lock().alarm.give_up_at.take_if(|at| *at <= now).is_some()
     }
 
@@ -290,25 +284,25 @@ impl Shared {
     }
 
     /// One round of the drain; false when there is nothing left to hope for.
-    fn drain_once(&self, deadline: Option<Instant>, calls: &mut Calls) -> bool {
+    fn drain_once(&self, deadline: Duration, calls: &mut Calls) -> bool {
         // It may fail, on the wrong thread of a single-issuer ring or for want of memory; what is
         // out may end all the same.
         let sent = self.submit_up_to(usize::MAX, calls);
         self.reap_into(calls);
         self.take_untold(); // There is nobody to tell.
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = deadline.saturating_sub(self.time.now());
         let core = self.lock();
         let (owed, waiting) = (core.inflight.is_owed(), core.inflight.has_sendable());
         drop(core);
-        if !owed || left == Some(Duration::ZERO) {
+        if !owed || left.is_zero() {
             return false;
         }
         let wait = match sent {
             // A cancel that missed is to be sent again at once; else something will come.
-            Ok(_) if waiting => Some(Duration::ZERO),
+            Ok(_) if waiting => Duration::ZERO,
             Ok(_) => left,
-            Err(_) => Some(left.map_or(DRAIN_RETRY, |left| left.min(DRAIN_RETRY))),
+            Err(_) => left.min(DRAIN_RETRY),
         };
-        self.wait_into(wait, calls).is_ok()
+        self.wait_into(Some(wait), calls).is_ok()
     }
 }

@@ -25,7 +25,9 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use crate::backend::uring::{Cq, ForkMark, Params, Probe, Sq};
-use crate::backend::{self, Backend, Kernel, Parts};
+use crate::backend::{self, BackendInfo, Kernel, Parts, Time};
+#[cfg(not(all(test, any(loom, shuttle))))]
+use crate::backend::{Backend, Wire};
 use crate::config::Builder;
 use crate::driver::{Keeper, Seat};
 use crate::error;
@@ -34,7 +36,6 @@ use crate::op::{Op, Opcode, Until};
 use crate::stats::{Counters, Stats};
 use crate::sync::thread::ThreadId;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, plain};
-use crate::time::Clock;
 use crate::trace::Span;
 use alarm::Alarm;
 use workers::Workers;
@@ -48,7 +49,8 @@ pub(crate) struct Shared {
     me: Weak<Self>,
     mark: ForkMark,
     kernel: Kernel,
-    backend: Backend,
+    time: Time,
+    backend: BackendInfo,
     probe: Probe,
     core: Mutex<Core>,
     pub(crate) seat: Seat,
@@ -118,9 +120,23 @@ impl Refusal {
 
 impl Shared {
     pub(crate) fn open(config: &Builder) -> io::Result<Arc<Self>> {
-        let mark = ForkMark::of_this_process()
-            .map_err(|errno| error::setup("madvise(MADV_WIPEONFORK)", errno))?;
-        let (Parts { sq, cq, kernel, probe }, backend) = backend::open(config)?;
+        Self::made_of(config, fork_mark()?, backend::open(config)?)
+    }
+
+    /// The same, on somebody's own backend.
+    #[cfg(not(all(test, any(loom, shuttle))))]
+    pub(crate) fn open_on<B: Backend>(
+        config: &Builder,
+        make: impl FnOnce(Wire) -> io::Result<B>,
+    ) -> io::Result<Arc<Self>> {
+        Self::made_of(config, fork_mark()?, backend::open_on(config, make)?)
+    }
+
+    fn made_of(
+        config: &Builder,
+        mark: ForkMark,
+        (Parts { sq, cq, kernel, probe }, backend): (Parts, BackendInfo),
+    ) -> io::Result<Arc<Self>> {
         let seat = Seat::new().map_err(|errno| error::setup("eventfd", errno))?;
         if kernel.is_in_memory() {
             seat.call_by_message(&kernel);
@@ -130,7 +146,7 @@ impl Shared {
             sq,
             cq,
             inflight: Inflight::new(Arc::clone(&counters), patience(config.stuck_after)),
-            alarm: Alarm::new(config.stuck_after),
+            alarm: Alarm::new(config.stuck_after, kernel.time()),
             counters: Arc::clone(&counters),
             refusal: None,
             idle_wakers: BTreeMap::new(),
@@ -142,6 +158,7 @@ impl Shared {
         Ok(Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             mark,
+            time: kernel.time(),
             kernel,
             backend,
             probe,
@@ -173,7 +190,7 @@ impl Shared {
         self.kernel.params()
     }
 
-    pub(crate) const fn backend(&self) -> &Backend {
+    pub(crate) const fn backend(&self) -> &BackendInfo {
         &self.backend
     }
 
@@ -269,8 +286,8 @@ impl Shared {
         // May ask the kernel what is behind a descriptor.
         let place = op.place();
         let Until { after, at } = op.until();
-        let after = after.map(|time| Clock::Monotonic.now().saturating_add(time));
-        let until = after.into_iter().chain(at.map(alarm::monotonic)).min();
+        let after = after.map(|time| self.after(time));
+        let until = after.into_iter().chain(at.map(|at| self.at(at))).min();
         let span = Span::of_op(T::CODE);
         let mut core = self.lock();
         if let Some(refusal) = core.refusal {
@@ -287,12 +304,21 @@ impl Shared {
         Ok(token)
     }
 
+    /// A point of time of the ring's. What lies in the past is now.
+    pub(crate) fn at(&self, at: Instant) -> Duration {
+        self.after(at.saturating_duration_since(Instant::now()))
+    }
+
+    /// The point of time after so long.
+    pub(crate) fn after(&self, time: Duration) -> Duration {
+        self.time.now().saturating_add(time)
+    }
+
     /// An op is to be given up at that time.
-    pub(crate) fn set_deadline(&self, token: Token, until: Instant) {
+    pub(crate) fn set_deadline(&self, token: Token, until: Duration) {
         if self.check_process().is_err() {
             return;
         }
-        let until = alarm::monotonic(until);
         let mut core = self.lock();
         core.inflight.set_deadline(token, until);
         let earlier = core.has_own_to_send();
@@ -302,6 +328,10 @@ impl Shared {
             self.seat.call_submitter();
         }
     }
+}
+
+fn fork_mark() -> io::Result<ForkMark> {
+    ForkMark::of_this_process().map_err(|errno| error::setup("madvise(MADV_WIPEONFORK)", errno))
 }
 
 /// How many ticks are long enough to doubt that there are workers.

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -260,7 +260,7 @@ impl Shared {
         timeout: Option<Duration>,
         calls: &mut Calls,
     ) -> Result<bool, Errno> {
-        let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let end = timeout.map(|timeout| self.after(timeout));
         let mut left = timeout;
         loop {
             let settled = self.settle(calls)?;
@@ -281,7 +281,7 @@ impl Shared {
                 }
                 Err(errno) => return Err(errno),
             }
-            left = end.map(|end| end.saturating_duration_since(Instant::now())).or(left);
+            left = end.map(|end| end.saturating_sub(self.time.now()));
         }
     }
 

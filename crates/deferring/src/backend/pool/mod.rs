@@ -4,6 +4,7 @@
 //! waits for a descriptor or for a time: those wait in one thread for all (`poller.rs`). A cancel
 //! is answered as Linux answers it. What it does not know is `EINVAL`. Not: rings (`memory.rs`),
 //! nor how many threads ops may block (`inflight/admission.rs`, by `limit_workers`).
+#![allow(unsafe_code)] // `unsafe impl Backend`.
 
 mod exec;
 mod poller;
@@ -13,9 +14,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::memory::{Backend, Wire};
-use super::uring::Probe;
-use crate::op::{Opcode, Sqe};
+use super::{Backend, Wire};
+use crate::op::{Cqe, Opcode, Sqe};
 use crate::sync::Arc;
 use poller::Poller;
 use workers::Workers;
@@ -32,8 +32,8 @@ const KNOWN: [Opcode; 6] = [
 
 const IN_WORKER: u8 = 1 << 4;
 
-pub(super) fn probe() -> Probe {
-    Probe::of_opcodes(KNOWN.into_iter().chain(exec::CALLS))
+pub(super) fn supports(opcode: Opcode) -> bool {
+    KNOWN.contains(&opcode) || exec::CALLS.contains(&opcode)
 }
 
 pub(super) struct Pool {
@@ -42,15 +42,15 @@ pub(super) struct Pool {
 
 /// What its threads share.
 struct Shared {
-    wire: Arc<Wire>,
+    wire: Wire,
     workers: Workers,
     poller: Poller,
 }
 
 impl Pool {
-    pub(super) fn new(wire: &Arc<Wire>, most: u32) -> Result<Self, Errno> {
+    pub(super) fn new(wire: &Wire, most: u32) -> Result<Self, Errno> {
         let shared =
-            Shared { wire: Arc::clone(wire), workers: Workers::new(most), poller: Poller::new()? };
+            Shared { wire: wire.clone(), workers: Workers::new(most), poller: Poller::new()? };
         Ok(Self { shared: Arc::new(shared) })
     }
 }
@@ -63,7 +63,13 @@ impl Drop for Pool {
     }
 }
 
-impl Backend for Pool {
+// SAFETY: each SQE's memory and descriptors are used by the one call that is made for it (`exec.rs`),
+// before its answer; what it answers is what the kernel said to that call.
+unsafe impl Backend for Pool {
+    fn supports(&self, opcode: Opcode) -> bool {
+        supports(opcode)
+    }
+
     fn begin(&self, sqe: Sqe) {
         self.shared.begin(sqe);
     }
@@ -108,7 +114,7 @@ impl Shared {
     }
 
     fn give(&self, sqe: &Sqe, result: i32) {
-        self.wire.give(sqe.user_data, result);
+        self.wire.give(Cqe { user_data: sqe.user_data, result, flags: 0 });
     }
 
     /// A worker does it.
