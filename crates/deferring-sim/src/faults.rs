@@ -1,0 +1,197 @@
+//! What may go wrong, and how often.
+//!
+//! Not: where it strikes (`world/`).
+
+use std::time::Duration;
+
+use deferring::op::Opcode;
+
+/// What the simulated kernel does to a program, each thing with its probability.
+///
+/// [`Faults::none`] is a kernel that never errs and always takes the same time; [`Faults::all`] errs
+/// in every way that a correct program survives unharmed; what it has to be told about (an errno, a
+/// call that never ends, lost power) is asked for one by one.
+///
+/// ```
+/// use deferring::op::Opcode;
+/// use deferring_sim::Faults;
+///
+/// let faults = Faults::all().errno(Opcode::FSYNC, 5, 0.01).power_loss(0.001);
+/// # let _ = faults;
+/// ```
+#[derive(Clone, Debug)]
+pub struct Faults {
+    pub(crate) latency: (Duration, Duration),
+    pub(crate) late: Chance,
+    pub(crate) short: Chance,
+    pub(crate) undone: Chance,
+    pub(crate) refused: Chance,
+    pub(crate) interrupted: Chance,
+    pub(crate) dead_submitter: Chance,
+    pub(crate) missed_cancel: Chance,
+    pub(crate) hang: Chance,
+    pub(crate) hang_for_ever: Chance,
+    pub(crate) power_loss: Chance,
+    pub(crate) workers_max: u32,
+    pub(crate) errnos: Vec<(Opcode, i32, Chance)>,
+}
+
+/// A probability, as what 32 random bits have to be below of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Chance(u64);
+
+impl Chance {
+    const NEVER: Self = Self(0);
+
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Between 0 and 2^32.
+    fn of(probability: f64) -> Self {
+        assert!((0.0..=1.0).contains(&probability), "a probability is between 0 and 1");
+        Self((probability * f64::from(u32::MAX)).ceil() as u64)
+    }
+
+    pub(crate) const fn is_possible(self) -> bool {
+        self.0 > 0
+    }
+
+    pub(crate) fn strikes(self, rng: &mut fastrand::Rng) -> bool {
+        // A chance that is none takes no number: what is switched off changes nothing else.
+        self.is_possible() && u64::from(rng.u32(..)) < self.0
+    }
+}
+
+impl Faults {
+    /// Nothing goes wrong, and each call takes 10 µs.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            latency: (Duration::from_micros(10), Duration::from_micros(10)),
+            late: Chance::NEVER,
+            short: Chance::NEVER,
+            undone: Chance::NEVER,
+            refused: Chance::NEVER,
+            interrupted: Chance::NEVER,
+            dead_submitter: Chance::NEVER,
+            missed_cancel: Chance::NEVER,
+            hang: Chance::NEVER,
+            hang_for_ever: Chance::NEVER,
+            power_loss: Chance::NEVER,
+            workers_max: u32::MAX,
+            errnos: Vec::new(),
+        }
+    }
+
+    /// All that a correct program does not notice: times that vary a thousandfold, answers that come
+    /// late and in another order, short transfers, ops given back undone, submits refused, waits
+    /// interrupted, submitters that die, cancels that miss.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::none()
+            .latency(Duration::from_micros(1), Duration::from_millis(1))
+            .late(0.1)
+            .short_transfers(0.1)
+            .undone(0.05)
+            .refused_submits(0.05)
+            .interrupted_waits(0.05)
+            .dead_submitters(0.01)
+            .missed_cancels(0.1)
+    }
+
+    /// How long a call takes: between these, mostly less.
+    #[must_use]
+    pub fn latency(mut self, least: Duration, most: Duration) -> Self {
+        self.latency = (least.min(most), most);
+        self
+    }
+
+    /// Completions that come later than the deed, and so in another order.
+    #[must_use]
+    pub fn late(mut self, probability: f64) -> Self {
+        self.late = Chance::of(probability);
+        self
+    }
+
+    /// Reads and writes that transfer less than they could, but at least a byte.
+    #[must_use]
+    pub fn short_transfers(mut self, probability: f64) -> Self {
+        self.short = Chance::of(probability);
+        self
+    }
+
+    /// Ops that come back undone, with an `ECANCELED`, `EINTR` or `ERESTART*` that nobody asked for.
+    #[must_use]
+    pub fn undone(mut self, probability: f64) -> Self {
+        self.undone = Chance::of(probability);
+        self
+    }
+
+    /// Submits that take fewer SQEs than there are, or none: `EINTR`, `EAGAIN`, `EBUSY`, `ENOMEM`.
+    #[must_use]
+    pub fn refused_submits(mut self, probability: f64) -> Self {
+        self.refused = Chance::of(probability);
+        self
+    }
+
+    /// Waits that a signal ends.
+    #[must_use]
+    pub fn interrupted_waits(mut self, probability: f64) -> Self {
+        self.interrupted = Chance::of(probability);
+        self
+    }
+
+    /// For each submit: the thread that submitted what is out has died, and the kernel gives up
+    /// what it did for it.
+    #[must_use]
+    pub fn dead_submitters(mut self, probability: f64) -> Self {
+        self.dead_submitter = Chance::of(probability);
+        self
+    }
+
+    /// Cancels that do not find their op, though it is there.
+    #[must_use]
+    pub fn missed_cancels(mut self, probability: f64) -> Self {
+        self.missed_cancel = Chance::of(probability);
+        self
+    }
+
+    /// Calls that end only when they are cancelled.
+    #[must_use]
+    pub fn hangs(mut self, probability: f64) -> Self {
+        self.hang = Chance::of(probability);
+        self
+    }
+
+    /// Calls that never end, whatever is done: a dead file server. Their memory is never free again.
+    #[must_use]
+    pub fn hangs_for_ever(mut self, probability: f64) -> Self {
+        self.hang_for_ever = Chance::of(probability);
+        self
+    }
+
+    /// For each step: the power is lost. [`Sim::run`](crate::Sim::run) then ends with
+    /// [`PowerLost`](crate::PowerLost), and what was not synced is gone, whole or in part.
+    #[must_use]
+    pub fn power_loss(mut self, probability: f64) -> Self {
+        self.power_loss = Chance::of(probability);
+        self
+    }
+
+    /// The machine gives no more workers than these, whatever the ring asks for.
+    #[must_use]
+    pub fn workers_max(mut self, most: u32) -> Self {
+        self.workers_max = most;
+        self
+    }
+
+    /// Ops of this kind that fail with this errno (`5` is `EIO`), without an effect.
+    #[must_use]
+    pub fn errno(mut self, opcode: Opcode, errno: i32, probability: f64) -> Self {
+        self.errnos.push((opcode, errno.abs(), Chance::of(probability)));
+        self
+    }
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self::none()
+    }
+}

@@ -1,0 +1,60 @@
+//! The simulated kernel as a ring's backend.
+#![allow(unsafe_code)] // `unsafe impl Backend`.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use deferring::backend::{Backend, Wire, Workers};
+use deferring::op::{Opcode, Sqe};
+
+use crate::world::{KNOWN, World};
+
+/// A world that a ring and its user share.
+#[derive(Clone)]
+pub(crate) struct Kernel(Arc<Mutex<World>>);
+
+impl Kernel {
+    pub(crate) fn new(world: World) -> Self {
+        Self(Arc::new(Mutex::new(world)))
+    }
+
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
+        // A panic in there is told to the user, and then the ring ends.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// SAFETY: `world/memory.rs` touches memory of an op in `World::run` and its kin, which find the op in
+// the table of those that are out; what is there has not been answered, and what is answered is not
+// there any more. The results are those of the calls that are simulated; descriptors that it gives
+// are new ones of this process.
+unsafe impl Backend for Kernel {
+    fn supports(&self, opcode: Opcode) -> bool {
+        KNOWN.contains(&opcode)
+    }
+
+    fn enter(&self, count: u32) -> io::Result<u32> {
+        Ok(self.world().enter(count)?)
+    }
+
+    fn begin(&self, sqe: Sqe) {
+        self.world().begin(sqe);
+    }
+
+    fn now(&self) -> Duration {
+        self.world().now()
+    }
+
+    fn wait(&self, _: &Wire, time: Option<Duration>) -> io::Result<()> {
+        Ok(self.world().wait(time)?)
+    }
+
+    fn limit_workers(&self, most: u32) {
+        self.world().limit_workers(most);
+    }
+
+    fn workers(&self) -> Workers {
+        self.world().count_workers()
+    }
+}

@@ -1,0 +1,117 @@
+//! Ops that end or change others.
+
+use deferring::op::{Opcode, Sqe};
+use rustix::io::Errno;
+
+use super::memory;
+use super::ops::{OpId, State};
+use super::{ERESTARTSYS, World};
+
+impl World {
+    /// As Linux answers: it tells something, but not what became of the op.
+    pub(super) fn cancel(&mut self, id: OpId, cancel: &Sqe) {
+        if cancel.op_flags != 0 {
+            return self.answer_now(id, Err(Errno::INVAL));
+        }
+        let target = self.ops.by_name(cancel.addr);
+        let target = target.filter(|_| !self.strikes(|faults| faults.missed_cancel));
+        let Some(target) = target else {
+            return self.answer(id, Err(Errno::NOENT));
+        };
+        // Either may come first.
+        if self.rng.bool() {
+            let result = self.end(target);
+            self.answer(id, result);
+        } else {
+            let result = self.fate(target);
+            self.answer(id, result);
+            // The power may be lost meanwhile, and the op answered.
+            let _ = self.end(target);
+        }
+    }
+
+    /// What a cancel says of an op.
+    fn fate(&self, id: OpId) -> Result<i32, Errno> {
+        match self.ops.get(id).map(|op| op.state) {
+            Some(State::Queued | State::Armed | State::Timer) => Ok(0),
+            Some(State::Running { .. } | State::Opening | State::Hung { .. }) => {
+                Err(Errno::ALREADY)
+            }
+            Some(State::Answered(_)) | None => Err(Errno::NOENT),
+        }
+    }
+
+    /// Ends an op, if it can be ended. What the cancel says of that.
+    fn end(&mut self, id: OpId) -> Result<i32, Errno> {
+        let fate = self.fate(id);
+        let Some(op) = self.ops.get_mut(id) else { return fate };
+        op.cancelled = true;
+        match op.state {
+            State::Queued | State::Armed => self.forget(id, Err(Errno::CANCELED)),
+            State::Timer => self.answer_now(id, Err(Errno::CANCELED)),
+            State::Opening => {
+                self.leave_fifos(id);
+                self.free_worker();
+                self.answer_now(id, Err(Errno::INTR));
+            }
+            State::Hung { for_ever: false } => {
+                self.free_worker();
+                let interrupted = [-Errno::INTR.raw_os_error(), ERESTARTSYS];
+                let result = interrupted[usize::from(self.rng.bool())];
+                self.set(id, State::Answered(result));
+                let at = self.now + self.latency();
+                self.at(id, at);
+            }
+            // It hears nothing.
+            State::Running { .. } | State::Hung { for_ever: true } | State::Answered(_) => {}
+        }
+        fate
+    }
+
+    pub(super) fn change_timeout(&mut self, id: OpId, change: &Sqe) {
+        const UPDATE: u32 = 1 << 1;
+        let Some(target) = self.target(change, Opcode::TIMEOUT, State::Timer) else {
+            return self.answer_now(id, Err(Errno::NOENT));
+        };
+        if change.op_flags & UPDATE == 0 {
+            self.answer_now(target, Err(Errno::CANCELED));
+            return self.answer_now(id, Ok(0));
+        }
+        match memory::time(change.off) {
+            Ok(time) => {
+                self.strike_at(target, time, change.op_flags & !UPDATE);
+                self.answer_now(id, Ok(0));
+            }
+            Err(errno) => self.answer_now(id, Err(errno)),
+        }
+    }
+
+    pub(super) fn change_poll(&mut self, id: OpId, change: &Sqe) {
+        const UPDATE_EVENTS: u32 = 1 << 1;
+        let Some(target) = self.target(change, Opcode::POLL_ADD, State::Armed) else {
+            return self.answer_now(id, Err(Errno::NOENT));
+        };
+        match change.len {
+            0 => {
+                self.stop_polling(target);
+                self.answer_now(target, Err(Errno::CANCELED));
+                self.answer_now(id, Ok(0));
+            }
+            UPDATE_EVENTS => {
+                self.stop_polling(target);
+                let Some(op) = self.ops.get_mut(target) else { return };
+                op.sqe.op_flags = change.op_flags;
+                let sqe = op.sqe;
+                self.answer_now(id, Ok(0));
+                self.begin_poll(target, &sqe);
+            }
+            _ => self.answer_now(id, Err(Errno::INVAL)),
+        }
+    }
+
+    fn target(&self, change: &Sqe, opcode: Opcode, state: State) -> Option<OpId> {
+        let id = self.ops.by_name(change.addr)?;
+        let op = self.ops.get(id)?;
+        (op.sqe.opcode == opcode && op.state == state).then_some(id)
+    }
+}

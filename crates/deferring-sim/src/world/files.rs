@@ -1,0 +1,135 @@
+//! Descriptors: numbers that the program has, and what they stand for here.
+//!
+//! Each is a real descriptor of this process, of nothing in particular, so that its number is
+//! nobody else's and closing it is what it always is. Not: what is in files (`disk/`) or pipes
+//! (`streams.rs`).
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+
+use super::ops::Spread;
+use super::streams::StreamId;
+use crate::disk::InodeId;
+
+/// What a descriptor stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    File {
+        inode: InodeId,
+        at: u64,
+        readable: bool,
+        writable: bool,
+        append: bool,
+        synced: bool,
+    },
+    /// A directory, or what was opened by `O_PATH`.
+    Place {
+        inode: InodeId,
+    },
+    /// A pipe's end, or a socket.
+    Stream {
+        inode: Option<InodeId>,
+        input: Option<StreamId>,
+        output: Option<StreamId>,
+    },
+}
+
+impl Kind {
+    pub(super) const fn inode(self) -> Option<InodeId> {
+        match self {
+            Self::File { inode, .. } | Self::Place { inode } => Some(inode),
+            Self::Stream { inode, .. } => inode,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Descriptor {
+    pub(super) kind: Kind,
+    /// The how manieth it is.
+    pub(super) serial: u64,
+    /// What the real descriptor is, as nothing else in the system.
+    identity: (u64, u64),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Descriptors {
+    open: HashMap<RawFd, Descriptor, BuildHasherDefault<Spread>>,
+    opened: u64,
+}
+
+impl Descriptors {
+    /// A new one, and what its number stood for before, if that was closed behind our back.
+    pub(super) fn open(&mut self, kind: Kind) -> Result<(OwnedFd, Option<Kind>), Errno> {
+        let real = match kind {
+            Kind::Stream { .. } => rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?.0,
+            Kind::File { .. } | Kind::Place { .. } => {
+                rustix::fs::memfd_create("deferring-sim", MemfdFlags::CLOEXEC)?
+            }
+        };
+        self.opened += 1;
+        let descriptor =
+            Descriptor { kind, serial: self.opened, identity: identity(real.as_fd())? };
+        let before = self.open.insert(real.as_raw_fd(), descriptor);
+        Ok((real, before.map(|before| before.kind)))
+    }
+
+    pub(super) fn get(&self, raw: RawFd) -> Result<Kind, Errno> {
+        self.open.get(&raw).map(|descriptor| descriptor.kind).ok_or(Errno::BADF)
+    }
+
+    pub(super) fn serial(&self, raw: RawFd) -> Option<u64> {
+        self.open.get(&raw).map(|descriptor| descriptor.serial)
+    }
+
+    pub(super) fn move_to(&mut self, raw: RawFd, to: u64) {
+        if let Some(Descriptor { kind: Kind::File { at, .. }, .. }) = self.open.get_mut(&raw) {
+            *at = to;
+        }
+    }
+
+    pub(super) fn close(&mut self, raw: RawFd) -> Option<Kind> {
+        self.open.remove(&raw).map(|descriptor| descriptor.kind)
+    }
+
+    /// Forgets those that the program has closed by itself. What they stood for, in the order in
+    /// which they were opened.
+    pub(super) fn sweep(&mut self, which: impl Fn(Kind) -> bool) -> Vec<Kind> {
+        let gone = |raw: RawFd, descriptor: &Descriptor| !is_open(raw, descriptor.identity);
+        let mut closed: Vec<(u64, RawFd)> = self
+            .open
+            .iter()
+            .filter(|(raw, descriptor)| which(descriptor.kind) && gone(**raw, descriptor))
+            .map(|(raw, descriptor)| (descriptor.serial, *raw))
+            .collect();
+        closed.sort_unstable();
+        closed.into_iter().filter_map(|(_, raw)| self.close(raw)).collect()
+    }
+
+    /// How many the program has. Sweep before.
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// The machine is off: nothing is open.
+    pub(super) fn forget_all(&mut self) {
+        self.open.clear();
+    }
+}
+
+fn identity(fd: BorrowedFd<'_>) -> Result<(u64, u64), Errno> {
+    let stat = rustix::fs::fstat(fd)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
+#[allow(unsafe_code)] // A number that may be nobody's.
+fn is_open(raw: RawFd, is: (u64, u64)) -> bool {
+    // SAFETY: only asked what it is, at once; if it is closed, the answer is an error.
+    let fd = unsafe { BorrowedFd::borrow_raw(raw) };
+    identity(fd) == Ok(is)
+}

@@ -1,0 +1,77 @@
+//! What happened, as text, for somebody who reads it.
+//!
+//! Not: whether anybody wants it (`Sim::traced`).
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use deferring::op::{Opcode, Sqe};
+
+use super::memory;
+
+#[derive(Debug, Default)]
+pub(super) struct Trace {
+    text: Option<String>,
+}
+
+impl Trace {
+    pub(super) fn begin(&mut self) {
+        self.text.get_or_insert_default();
+    }
+
+    pub(super) fn text(&self) -> &str {
+        self.text.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn line(&mut self, now: Duration, line: impl FnOnce() -> String) {
+        if let Some(text) = &mut self.text {
+            let ms = now.as_micros() as f64 / 1000.0;
+            writeln!(text, "{ms:12.3} ms  {}", line()).expect("a String takes everything");
+        }
+    }
+}
+
+/// An SQE, without addresses: the same in each run.
+pub(super) fn describe(sqe: &Sqe, fd: impl Fn(i32) -> String) -> String {
+    let path = |address| memory::path(address).map_or_else(|_| "?".into(), text);
+    let name = format!("{:?}", sqe.opcode);
+    let worker = if sqe.flags == 0 { "" } else { " in a worker" };
+    let rest = match sqe.opcode {
+        Opcode::READ | Opcode::WRITE | Opcode::READV | Opcode::WRITEV => {
+            let at = if sqe.off == deferring::CURRENT {
+                "the position".into()
+            } else {
+                sqe.off.to_string()
+            };
+            format!("{} at {at}, {} long", fd(sqe.fd), sqe.len)
+        }
+        Opcode::OPENAT2 | Opcode::STATX | Opcode::UNLINKAT | Opcode::MKDIRAT => {
+            format!("{:?} from {}", path(sqe.addr), fd(sqe.fd))
+        }
+        Opcode::RENAMEAT | Opcode::LINKAT | Opcode::SYMLINKAT => {
+            format!("{:?} to {:?}", path(sqe.addr), path(sqe.off))
+        }
+        Opcode::TIMEOUT => {
+            format!("{:?}", memory::time(sqe.addr).unwrap_or_default())
+        }
+        Opcode::FTRUNCATE | Opcode::FALLOCATE => {
+            format!("{} to {} + {}", fd(sqe.fd), sqe.off, sqe.addr)
+        }
+        Opcode::CLOSE | Opcode::FSYNC | Opcode::FADVISE => fd(sqe.fd),
+        Opcode::POLL_ADD => format!("{} for {:#x}", fd(sqe.fd), sqe.op_flags),
+        _ => String::new(),
+    };
+    format!("{name} {rest}{worker}")
+}
+
+fn text(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}
+
+/// A result, as a number or by the errno's name.
+pub(super) fn result(result: i32) -> String {
+    if result >= 0 {
+        return result.to_string();
+    }
+    std::io::Error::from_raw_os_error(-result).to_string()
+}

@@ -1,0 +1,241 @@
+//! What the machine does, and that it does it again.
+
+use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use deferring::op::{Op, Opcode, Openat2};
+use deferring::{
+    BufResult, CWD, CancelOutcome, Fd, OFlags, PollFlags, Ring, fs::File, time::sleep,
+};
+use deferring_sim::{Faults, PowerLost, Sim, check};
+use futures_util::future::{join, join_all};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Some of everything, at once.
+async fn program(ring: Ring, input: Fd, output: Fd) {
+    let files = (0..8u8).map(|n| {
+        let ring = &ring;
+        async move {
+            let path = format!("/{n}");
+            let mut options = File::options();
+            let options = options.read(true).write(true).create(true);
+            let file = options.open(ring, &path).await.unwrap();
+            file.write_all_at(vec![n; 5000], 0).await.0.unwrap();
+            file.sync_all().await.unwrap();
+            let BufResult(read, bytes) = file.read_at(Vec::with_capacity(64), 4990).await;
+            let read = read.unwrap();
+            assert!((1..=10).contains(&read) && bytes == vec![n; read]);
+            file.close().await.unwrap();
+        }
+    });
+    let pipe = async {
+        let write = ring.write(&output, vec![7; 100], 0);
+        let BufResult(n, _) = ring.read(&input, Vec::with_capacity(100), 0).await;
+        assert!(n.unwrap() > 0 && write.await.0.unwrap() > 0);
+    };
+    let work = join(join_all(files), pipe);
+    let (_, slept) = join(work, sleep(&ring, 5 * SECOND)).await;
+    slept.unwrap();
+}
+
+fn trace_of(seed: u64) -> (String, u64) {
+    let sim = Sim::new(seed).faults(Faults::all()).traced();
+    let (input, output) = sim.pipe().unwrap();
+    sim.run(async |ring| program(ring, input, output).await).unwrap();
+    (sim.trace(), sim.digest())
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let (first, other) = (trace_of(1), trace_of(2));
+    assert_eq!(first, trace_of(1));
+    assert_ne!(first.0, other.0);
+    assert!(first.0.lines().count() > 60, "{}", first.0);
+}
+
+#[test]
+fn faults_that_were_not_asked_for_one_by_one_go_unnoticed() {
+    check(0..200, |sim| {
+        let sim = sim.faults(Faults::all());
+        let (input, output) = sim.pipe().unwrap();
+        sim.run(async |ring| program(ring, input, output).await).unwrap();
+        assert!(sim.struck() > 0);
+        assert_eq!((sim.in_flight(), sim.open_descriptors()), (0, 0));
+    });
+}
+
+#[test]
+fn a_year_takes_no_time() {
+    let sim = Sim::new(0).patience(Duration::MAX);
+    let year = 365 * 24 * 3600 * SECOND;
+    sim.run(async |ring| sleep(&ring, year).await).unwrap().unwrap();
+    assert!(sim.age() >= year && sim.steps() < 1000);
+}
+
+#[test]
+fn a_program_that_waits_for_nothing_is_told_so() {
+    let sim = Sim::new(3);
+    let (input, _output) = sim.pipe().unwrap();
+    let run = || sim.run(async |ring| ring.read(&input, vec![0; 8], 0).await.0);
+    let panic = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
+    let said = panic.downcast_ref::<String>().unwrap();
+    assert!(said.contains("seed 3: nothing can happen any more"), "{said}");
+    assert!(said.contains("#1 Read, Armed"), "{said}");
+}
+
+#[test]
+fn a_program_that_does_not_end_is_told_so() {
+    let sim = Sim::new(0).patience(60 * SECOND);
+    let run = || {
+        sim.run(async |ring| {
+            loop {
+                sleep(&ring, SECOND).await.unwrap();
+            }
+        })
+    };
+    let panic = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
+    let said = panic.downcast_ref::<String>().unwrap();
+    assert!(said.contains("the program has not ended in time"), "{said}");
+}
+
+#[test]
+fn a_pipe_ends_when_its_writer_is_dropped() {
+    let sim = Sim::new(0);
+    let (input, output) = sim.pipe().unwrap();
+    let read = sim.run(async |ring| {
+        let read = ring.read(&input, vec![0; 8], 0);
+        let poll = ring.poll(&input, PollFlags::IN);
+        sleep(&ring, SECOND).await.unwrap();
+        drop(output);
+        assert_eq!(poll.await.unwrap(), PollFlags::HUP);
+        read.await.0
+    });
+    assert_eq!(read.unwrap().unwrap(), 0);
+}
+
+#[test]
+fn a_writer_waits_for_room_and_a_reader_for_bytes() {
+    check(0..20, |sim| {
+        let sim = sim.faults(Faults::all());
+        let (one, two) = sim.socket_pair().unwrap();
+        sim.run(async |ring| {
+            let write = async {
+                let (mut sent, bytes) = (0, vec![1u8; 300_000]);
+                while sent < bytes.len() {
+                    sent += ring.write(&one, bytes[sent..].to_vec(), 0).await.0.unwrap();
+                }
+            };
+            let read = async {
+                let mut got = 0;
+                while got < 300_000 {
+                    got += ring.read(&two, Vec::with_capacity(70_000), 0).await.0.unwrap();
+                }
+                assert_eq!(got, 300_000);
+            };
+            join(write, read).await;
+        })
+        .unwrap();
+    });
+}
+
+#[test]
+fn the_ends_of_a_fifo_wait_for_each_other_and_no_crowd_keeps_them_apart() {
+    check(0..50, |sim| {
+        let sim = sim.faults(Faults::all().workers_max(64));
+        for n in 0..32 {
+            sim.mkfifo(format!("/fifo{n}")).unwrap();
+        }
+        sim.run(async |ring| {
+            // More opens than there are workers at first; their peers come last.
+            let open = |n, flags| {
+                ring.queue(Openat2::new(CWD, format!("/fifo{n}")).flags(flags).in_worker())
+            };
+            let readers: Vec<_> = (0..32).map(|n| open(n, OFlags::RDONLY)).collect();
+            let writers: Vec<_> = (0..32).map(|n| open(n, OFlags::WRONLY)).collect();
+            for (reader, writer) in readers.into_iter().zip(writers) {
+                let (reader, writer) = (reader.await.unwrap(), writer.await.unwrap());
+                assert!(ring.write(&writer, "x", 0).await.0.unwrap() == 1);
+                assert_eq!(ring.read(&reader, vec![0], 0).await.1, b"x");
+            }
+        })
+        .unwrap();
+    });
+}
+
+#[test]
+fn a_hung_call_ends_when_it_is_cancelled() {
+    let sim = Sim::new(0).faults(Faults::none().hangs(1.0));
+    sim.run(async |ring| {
+        let open = ring.queue(Openat2::new(CWD, "/").in_worker());
+        sleep(&ring, SECOND).await.unwrap();
+        assert_ne!(open.cancel().await, CancelOutcome::Finished);
+        open.await.unwrap_err();
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_call_that_never_ends_does_not_keep_the_ring_from_ending() {
+    let sim = Sim::new(0).faults(Faults::none().hangs_for_ever(1.0));
+    let leaked = deferring::leaked_ops();
+    sim.run(async |ring| {
+        let open = ring.queue(Openat2::new(CWD, "/").in_worker());
+        sleep(&ring, SECOND).await.unwrap();
+        drop(open);
+    })
+    .unwrap();
+    assert_eq!((sim.in_flight(), deferring::leaked_ops() - leaked), (1, 1));
+}
+
+#[test]
+fn an_errno_comes_as_often_as_it_was_asked_for() {
+    let sim = Sim::new(0).faults(Faults::none().errno(Opcode::FSYNC, libc::EIO, 0.5));
+    let failed = sim.run(async |ring| {
+        let file = File::create(&ring, "/file").await.unwrap();
+        let mut failed = 0;
+        for _ in 0..1000 {
+            failed += usize::from(file.sync_all().await.is_err());
+        }
+        failed
+    });
+    assert!((400..600).contains(&failed.unwrap()), "{failed:?}");
+}
+
+#[test]
+fn without_workers_ops_fail_with_an_error_that_says_so() {
+    let sim = Sim::new(0).faults(Faults::none().workers_max(0));
+    let error = sim.run(async |ring| File::create(&ring, "/file").await.unwrap_err()).unwrap();
+    assert_eq!(error.kind(), ErrorKind::ResourceBusy, "{error}");
+}
+
+#[test]
+fn what_was_not_synced_may_be_gone() {
+    check(0..100, |sim| {
+        let sim = sim.faults(Faults::all());
+        let ended = sim.run(async |ring| {
+            let file = File::create(&ring, "/file").await.unwrap();
+            file.write_all_at(vec![1; 2048], 0).await.0.unwrap();
+            sim.lose_power();
+            sleep(&ring, SECOND).await
+        });
+        assert_eq!(ended.unwrap_err(), PowerLost);
+        let found = sim.read("/file");
+        assert!(found.as_ref().is_ok_and(|bytes| bytes.len() <= 2048) || found.is_err());
+        // It is a machine again.
+        sim.run(async |ring| File::create(&ring, "/other").await.unwrap()).unwrap();
+    });
+}
+
+#[test]
+fn a_small_completion_queue_loses_nothing() {
+    check(0..20, |sim| {
+        let sim = sim.faults(Faults::all()).ring(Ring::builder().queue_depth(4).completions(8));
+        sim.run(async |ring| {
+            let sleeps = (0..500).map(|n| sleep(&ring, Duration::from_nanos(n)));
+            assert!(join_all(sleeps).await.iter().all(Result::is_ok));
+        })
+        .unwrap();
+    });
+}
