@@ -1,0 +1,3 @@
+//! Stories of the disk.
+//!
+//! Not: those of a part of it, which are beside the part.
