@@ -107,16 +107,17 @@ impl Chunk {
         (0..LEN / SECTOR_LEN).filter(move |sector| unsynced & (1 << sector) != 0)
     }
 
-    /// The file has of this sector what the disk has. Tells how many bytes that changes.
-    pub(super) fn fall_back(&mut self, sector: usize) -> u64 {
+    /// The file has of this sector what the disk has. Tells how many bytes before `end` change.
+    pub(super) fn fall_back(&mut self, sector: usize, end: usize) -> u64 {
         assert!(self.unsynced & (1 << sector) != 0, "the disk has the sector as it is");
         let range = sector * SECTOR_LEN..(sector + 1) * SECTOR_LEN;
         let was = match &self.was {
             Some(page) => &page[range.clone()],
             None => &[0; SECTOR_LEN][..],
         };
+        let counted = end.saturating_sub(range.start);
         let now = &mut self.now.get_or_insert_with(zeros)[range];
-        let changed = now.iter().zip(was).filter(|(now, was)| now != was).count();
+        let changed = now.iter().zip(was).take(counted).filter(|(now, was)| now != was).count();
         now.copy_from_slice(was);
         changed as u64
     }
@@ -193,7 +194,7 @@ mod tests {
         assert!(chunk.write(0, b"second"));
         assert!(!chunk.write(0, b"third."));
         chunk.write(600, b"beyond");
-        assert_eq!(chunk.fall_back(0), 6);
+        assert_eq!(chunk.fall_back(0, 4), 4);
         let mut buf = [0; 6];
         chunk.read(0, &mut buf);
         assert_eq!(&buf, b"synced");
@@ -209,7 +210,7 @@ mod tests {
         chunk.punch();
         chunk.sync();
         chunk.write(0, b"new");
-        chunk.fall_back(0);
+        chunk.fall_back(0, LEN);
         assert!(chunk.is_zero());
     }
 }

@@ -197,13 +197,14 @@ impl Content {
         }
         for number in mem::take(&mut self.unsynced) {
             let chunk = self.chunks.get_mut(&number).expect("an unsynced chunk is there");
+            let counted = index(size.min(self.size).saturating_sub(number * CHUNK));
             for sector in chunk.unsynced() {
                 let start = number * CHUNK + sector as u64 * SECTOR;
                 if start < end && rng.u8(0..8) < eighths {
                     lost.sectors_kept += 1;
                 } else {
                     lost.sectors_lost += 1;
-                    lost.bytes += chunk.fall_back(sector);
+                    lost.bytes += chunk.fall_back(sector, counted);
                 }
             }
             chunk.settle();

@@ -95,7 +95,7 @@ impl Disk {
     /// Reads. Fewer bytes only at the end of the file.
     pub(crate) fn read(&self, id: InodeId, at: u64, buf: &mut [u8]) -> Result<usize> {
         check_range(at, buf.len())?;
-        Ok(self.inode(id).content(Errno::ISDIR, Errno::INVAL)?.read(at, buf))
+        Ok(self.inode(id).content(Errno::ISDIR, Errno::SPIPE)?.read(at, buf))
     }
 
     /// Writes. Fewer bytes only where the disk is full, or the file as long as can be.
@@ -103,7 +103,7 @@ impl Disk {
         check_range(at, data.len())?;
         let (free, now) = (self.free(), self.now);
         let inode = self.inode_mut(id);
-        let content = inode.content_mut(Errno::ISDIR, Errno::INVAL)?;
+        let content = inode.content_mut(Errno::ISDIR, Errno::SPIPE)?;
         if data.is_empty() {
             return Ok(0);
         }

@@ -139,7 +139,8 @@ fn check_flags(flags: OFlags, mode: Mode, resolve: ResolveFlags) -> Result<()> {
         || resolve.contains(ResolveFlags::BENEATH | ResolveFlags::IN_ROOT)
         || mode.as_raw_mode() & !allowed_mode != 0
         || flags.contains(OFlags::DIRECTORY | OFlags::CREATE)
-        || flags.intersects(TMPFILE) && !(flags.contains(OFlags::DIRECTORY) && writes(flags))
+        || flags.intersects(TMPFILE)
+            && !(flags.contains(OFlags::DIRECTORY) && writes(flags - OFlags::TRUNC))
         || flags.contains(OFlags::PATH) && !of_path.contains(flags);
     if bad {
         return Err(Errno::INVAL);
