@@ -57,7 +57,7 @@ impl Disk {
         }
     }
 
-    /// A number that two trees share only if names, kinds, permissions and bytes are the same.
+    /// A number that is the same for trees with the same names, kinds, permissions and bytes.
     pub(crate) fn digest(&self) -> u64 {
         let mut digest = Digest(0xcbf2_9ce4_8422_2325);
         self.digest_of(ROOT, &mut digest);

@@ -5,6 +5,7 @@
 mod against_linux;
 mod cost;
 mod power;
+mod replay;
 mod room;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
