@@ -35,5 +35,6 @@ mod sim;
 mod world;
 
 pub use check::check;
+pub use disk::Loss;
 pub use faults::Faults;
 pub use sim::{PowerLost, Sim};

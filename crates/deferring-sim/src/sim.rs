@@ -6,7 +6,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use deferring::{Builder, Fd, Ring};
 
+use crate::disk::Loss;
 use crate::faults::Faults;
 use crate::kernel::Kernel;
 use crate::world::{Power, World};
@@ -232,7 +233,12 @@ impl Sim {
     /// Switches the power off, in the middle of whatever goes on: [`run`](Self::run) ends with
     /// [`PowerLost`].
     pub fn lose_power(&self) {
-        self.world().lose_power();
+        self.lose(Loss::Torn);
+    }
+
+    /// As [`lose_power`](Self::lose_power), with this much of what was not synced.
+    pub fn lose(&self, loss: Loss) {
+        self.world().lose_power(loss);
     }
 
     /// Two ends of a new pipe: the first is for reading.
@@ -293,6 +299,14 @@ impl Sim {
     /// As of `open(2)`.
     pub fn list(&self, path: impl AsRef<Path>) -> io::Result<Vec<std::ffi::OsString>> {
         self.world().names_in(path.as_ref())
+    }
+
+    /// What a symbolic link says.
+    ///
+    /// # Errors
+    /// As of `readlink(2)`.
+    pub fn read_link(&self, path: impl AsRef<Path>) -> io::Result<PathBuf> {
+        self.world().read_link(path.as_ref())
     }
 
     /// A number that two disks share if they hold the same.

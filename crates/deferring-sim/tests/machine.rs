@@ -19,8 +19,7 @@ async fn program(ring: Ring, input: Fd, output: Fd) {
         let ring = &ring;
         async move {
             let path = format!("/{n}");
-            let mut options = File::options();
-            let options = options.read(true).write(true).create(true);
+            let options = File::options().read(true).write(true).create(true);
             let file = options.open(ring, &path).await.unwrap();
             file.write_all_at(vec![n; 5000], 0).await.0.unwrap();
             file.sync_all().await.unwrap();

@@ -35,10 +35,6 @@ impl Chunk {
         self.has_room
     }
 
-    pub(super) fn is_synced(&self) -> bool {
-        self.unsynced == 0
-    }
-
     /// Neither the file nor the disk has anything here.
     pub(super) fn is_nothing(&self) -> bool {
         !self.has_room && self.now.is_none() && (self.unsynced == 0 || self.was.is_none())

@@ -24,11 +24,8 @@ use std::time::Duration;
 use rustix::fs::FallocateFlags;
 use rustix::io::{Errno, Result};
 
-#[allow(unused_imports)] // Until the rest of the kernel uses its disk.
 pub(crate) use inode::{InodeId, Kind, ROOT};
-#[allow(unused_imports)] // The same.
-pub(crate) use power::{FileLoss, Loss, LossReport};
-#[allow(unused_imports)] // The same.
+pub use power::Loss;
 pub(crate) use stat::Stat;
 
 use chunk::CHUNK;

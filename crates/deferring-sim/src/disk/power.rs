@@ -19,7 +19,7 @@ use super::journal::Change;
 
 /// How much of what is not synced a power cut takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Loss {
+pub enum Loss {
     /// All of it.
     Everything,
     /// Chance says, sector by sector; of the changes of names it leaves the first few.

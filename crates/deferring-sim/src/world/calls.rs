@@ -264,18 +264,18 @@ impl World {
             return Err(Errno::BADF);
         };
         let flags = read_flags(sqe)?;
-        let start = if append || flags & APPEND != 0 {
-            position(sqe, at)?;
-            self.disk.size(inode)
-        } else {
-            position(sqe, at)?
-        };
+        let append = append || flags & APPEND != 0;
+        let asked = position(sqe, at)?;
+        let start = if append { self.disk.size(inode) } else { asked };
         let parts = Parts::of(sqe)?;
         let most = self.part_of(parts.len());
         let mut end = start;
         let disk = &mut self.disk;
         let n = parts.take(most, |bytes| {
-            let n = disk.write(inode, end, bytes)?;
+            let n = match append {
+                true => disk.append(inode, bytes)?,
+                false => disk.write(inode, end, bytes)?,
+            };
             end += n as u64;
             Ok(n)
         })?;
@@ -457,11 +457,13 @@ fn nothing() -> libc::statx {
 /// What the user has asked it to answer, or nothing.
 fn nop(sqe: &Sqe) -> i32 {
     const INJECT_RESULT: u32 = 1;
-    if sqe.op_flags & INJECT_RESULT != 0 { sqe.len.cast_signed() } else { 0 }
+    if sqe.op_flags & INJECT_RESULT != 0 { second(sqe) } else { 0 }
 }
 
-fn second(sqe: &Sqe) -> RawFd {
-    sqe.len.cast_signed()
+/// The descriptor of the second path, or a result, in `len`.
+#[allow(clippy::cast_possible_wrap)] // The same 32 bits.
+const fn second(sqe: &Sqe) -> RawFd {
+    sqe.len as RawFd
 }
 
 fn done(result: Result<(), Errno>) -> Result<i32, Errno> {

@@ -23,7 +23,7 @@ use deferring::backend::{Wire, Workers};
 use deferring::op::{Cqe, Opcode, Sqe};
 use rustix::io::Errno;
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Loss};
 use crate::faults::Faults;
 pub(crate) use calls::KNOWN;
 use files::Descriptors;
@@ -454,12 +454,12 @@ impl World {
             self.disk.write_back(&mut self.rng);
         }
         if self.strikes(|faults| faults.power_loss) {
-            self.lose_power();
+            self.lose_power(Loss::Torn);
         }
     }
 
     /// The machine is off from one moment to the next.
-    pub(crate) fn lose_power(&mut self) {
+    pub(crate) fn lose_power(&mut self, loss: Loss) {
         // What is under way may have been done in part.
         let under_way: Vec<Sqe> = self
             .ops
@@ -473,7 +473,7 @@ impl World {
                 let _ = self.write(&sqe);
             }
         }
-        let report = self.disk.lose_power(&mut self.rng, crate::disk::Loss::Torn);
+        let report = self.disk.lose_power(&mut self.rng, loss);
         self.line(|| format!("power lost: {report}"));
         self.power = Power::Lost;
         self.agenda.clear();

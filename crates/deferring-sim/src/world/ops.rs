@@ -120,7 +120,8 @@ impl Hasher for Spread {
         self.0 = (self.0.rotate_left(5) ^ n).wrapping_mul(0x517c_c1b7_2722_0a95);
     }
 
+    #[allow(clippy::cast_sign_loss)] // Any bits will do.
     fn write_i32(&mut self, n: i32) {
-        self.write_u64(u64::from(n.cast_unsigned()));
+        self.write_u64(n as u64);
     }
 }

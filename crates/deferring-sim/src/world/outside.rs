@@ -5,7 +5,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use deferring::op::Opcode;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -52,6 +52,11 @@ impl World {
         let inode = self.disk.lookup(ROOT, bytes(path), true)?;
         let names = self.disk.list(inode)?.into_iter();
         Ok(names.map(|(name, ..)| OsString::from_vec(name.to_vec())).collect())
+    }
+
+    pub(crate) fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        let target = self.disk.readlink(ROOT, bytes(path))?;
+        Ok(OsString::from_vec(target).into())
     }
 
     /// Whether an op that is out names some of this memory.
