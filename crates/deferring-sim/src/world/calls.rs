@@ -99,6 +99,11 @@ impl World {
             return self.begin_transfer(id);
         }
         match self.call(id, &op.sqe, true) {
+            Outcome::Blocks if op.interrupted => {
+                self.leave_fifos(id);
+                self.free_worker();
+                self.answer(id, Err(Errno::INTR));
+            }
             Outcome::Blocks => self.set(id, State::Opening),
             Outcome::Done(result) => {
                 if (op.state == State::Running { worker: true }) {
