@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 
-use crate::{project, tidy};
+use crate::{project, sim, tidy};
 
 /// How the project is tested, as the README says it. `tidy` holds the README to it.
 pub(crate) const TEST_COMMAND: &str = "cargo test --workspace --all-features";
@@ -21,6 +21,7 @@ struct Step {
 enum Run {
     Cargo { line: &'static str, environment: &'static [(&'static str, &'static str)] },
     Tidy,
+    Sim(&'static [&'static str]),
 }
 
 const STEPS: &[Step] = &[
@@ -36,6 +37,9 @@ const STEPS: &[Step] = &[
     Step { name: "tidy", run: Run::Tidy },
     // Not `advisories`: its database is a git repository, and CI reaches package registries only.
     cargo("deny", "cargo deny check licenses bans sources"),
+    // A short form; `cargo xtask sim` runs for as long as one likes.
+    Step { name: "sim", run: Run::Sim(&["--seeds", "4000"]) },
+    Step { name: "sim, with bugs planted", run: Run::Sim(&["--planted"]) },
     cargo("test", TEST_COMMAND),
 ];
 
@@ -57,6 +61,10 @@ impl Step {
     fn run(&self) -> anyhow::Result<()> {
         match &self.run {
             Run::Tidy => tidy::run(),
+            Run::Sim(options) => {
+                let options: Vec<String> = options.iter().map(|&option| option.into()).collect();
+                sim::run(&sim::Options::parse(&options).map_err(anyhow::Error::msg)?)
+            }
             Run::Cargo { line, environment } => run_cargo(line, environment),
         }
     }

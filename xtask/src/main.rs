@@ -2,7 +2,7 @@
 //!
 //! This file knows the commands by name and nothing about what they do. It is not a build script:
 //! the crates build with plain cargo. Each command is a file: `ci.rs`, `tidy/mod.rs`, `models.rs`,
-//! `hazards.rs`, `soak.rs`, `sanitize.rs`, `compare_cp/mod.rs`, `bench.rs`; where the project lies
+//! `hazards.rs`, `soak.rs`, `sim.rs`, `sanitize.rs`, `compare_cp/mod.rs`, `bench.rs`; where the project lies
 //! is in `project.rs`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A tool talks to whoever started it.
@@ -14,6 +14,7 @@ mod hazards;
 mod models;
 mod project;
 mod sanitize;
+mod sim;
 mod soak;
 mod tidy;
 
@@ -29,6 +30,9 @@ usage: cargo xtask <command>
   hazards       what may go wrong, one to sixteen, on this kernel: a line for each with what it saw
                 (some 15 minutes, ten of them a soak) [--short]
   soak          random stories under random drivers, for ten minutes
+  sim           random programs on simulated kernels, from seeds, for ten minutes
+                [--seeds N] [--minutes M] [--first SEED] [--trace]; or whether that finds bugs
+                that were planted: --planted
   sanitize      the tests under AddressSanitizer with its search for leaks
   compare-cp    `deferring cp -r` against the system's `cp -r`, on a tree made for it
                 [--files N] [--rounds R] [--dir DIR]
@@ -52,6 +56,10 @@ fn main() -> ExitCode {
         },
         ("sanitize", []) => report(sanitize::run()),
         ("soak", []) => report(soak::run()),
+        ("sim", options) => match sim::Options::parse(options) {
+            Ok(options) => report(sim::run(&options)),
+            Err(why) => misused(&why),
+        },
         ("compare-cp", options) => match compare_cp::Options::parse(options) {
             Ok(options) => report(compare_cp::run(&options)),
             Err(why) => misused(&why),

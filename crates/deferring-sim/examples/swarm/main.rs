@@ -12,6 +12,8 @@ mod program;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use deferring_sim::Sim;
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    tell_seeds();
     let begun = Instant::now();
     let enough = |begun: Instant| begun.elapsed().as_secs_f64() > args.minutes * 60.0;
     let (mut seeds, mut steps, mut struck, mut told) = (0u64, 0u64, 0u64, Duration::ZERO);
@@ -105,8 +108,25 @@ fn run(seed: u64) -> Result<Run, ()> {
     .map_err(drop)
 }
 
+/// Which seed runs.
+static SEED: AtomicU64 = AtomicU64::new(0);
+
+/// Whoever panics says in which seed: a panic in a drop ends the process.
+fn tell_seeds() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let payload = panic.payload();
+        let said = payload.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("?");
+        let first = said.lines().next().unwrap_or_default();
+        eprintln!("in seed {}: {first}", SEED.load(Ordering::Relaxed));
+        hook(panic);
+    }));
+}
+
 fn one(sim: Sim) -> Run {
-    let sim = std::sync::Arc::new(sim);
+    SEED.store(sim.seed(), Ordering::Relaxed);
+    let sim = Arc::new(sim);
     program::run(&sim);
     Run { steps: sim.steps(), struck: sim.struck() }
 }
@@ -114,7 +134,7 @@ fn one(sim: Sim) -> Run {
 /// Runs it again, with a trace, and shows the last lines of it.
 fn explain(seed: u64, most: usize) {
     std::panic::set_hook(Box::new(|_| {}));
-    let sim = std::sync::Arc::new(program::machine(seed, true));
+    let sim = Arc::new(program::machine(seed, true));
     let _ = catch_unwind(AssertUnwindSafe(|| program::run(&sim)));
     let trace = sim.trace();
     let lines: Vec<&str> = trace.lines().collect();

@@ -10,6 +10,7 @@ mod support;
 mod adapters;
 mod admission;
 mod allocations;
+mod backend;
 mod buffers;
 mod cancel;
 mod cancel_many;
