@@ -36,6 +36,8 @@ pub(crate) struct Kernel {
     backend: Box<dyn Backend>,
     params: Params,
     enters: AtomicU64,
+    /// One thread at a time submits: a cancel finds what was taken before it.
+    submits: Mutex<()>,
 }
 
 /// What whoever gives CQEs and whoever takes them share.
@@ -145,7 +147,8 @@ impl Kernel {
             defer_taskrun: false,
         };
         let backend = backend(&wire)?;
-        Ok((Self { wire, backend, params, enters: AtomicU64::new(0) }, sq, cq))
+        let (enters, submits) = (AtomicU64::new(0), Mutex::new(()));
+        Ok((Self { wire, backend, params, enters, submits }, sq, cq))
     }
 
     pub(crate) fn wire(&self) -> &Arc<Wire> {
@@ -171,6 +174,7 @@ impl Kernel {
     /// Takes up to `count` SQEs. Returns how many there were.
     pub(crate) fn submit(&self, count: u32) -> u32 {
         self.enters.fetch_add(1, Ordering::Relaxed);
+        let _submits = self.submits.lock();
         let mut taken = 0;
         while taken < count {
             // The guard is gone before the backend answers.
