@@ -4,16 +4,17 @@
 //! see a deadline has one that is far away.
 
 use std::io;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use deferring::op::{Op, Openat2, Read, With};
-use deferring::{BufResult, Builder, CWD, CancelOutcome, Handle, PollFlags, Ring};
+use deferring::{BufResult, Builder, CWD, CancelOutcome, Fd, Handle, PollFlags, Ring};
 use rustix::event::EventfdFlags;
 
 use crate::support::{
     BOUND, Count, Graveyard, OpenInWorker, alone, becomes_readable, bounded, builder, drain, errno,
-    fifo, finish, has_io_uring, lets_go, park_on, pipe, poll_once, ring, run, sqpoll, thread_id,
+    fifo, finish, lets_go, on_pool, park_on, pipe, poll_once, ring, run, sqpoll, thread_id,
     turn_until, until, until_asleep_in_a_ring,
 };
 
@@ -64,16 +65,30 @@ fn an_op_that_is_still_queued_is_given_up_without_reaching_the_kernel() {
 fn an_open_that_blocks_a_worker_is_given_up() {
     let dir = tempfile::tempdir().unwrap();
     let fifo = fifo(dir.path().join("fifo"));
-    if !has_io_uring("a call in a worker that can be interrupted") {
-        return;
-    }
     alone(|ring| async move {
         let open = || ring.queue(OpenInWorker::new(&fifo));
-        is_timed_out(&open().timeout(SOON).await);
+        is_given_up(open().timeout(SOON), &fifo).await;
         let open = Openat2::new(CWD, &fifo).in_worker().may_block().timeout(SOON);
-        is_timed_out(&ring.queue(open).await);
+        is_given_up(ring.queue(open), &fifo).await;
         assert_eq!(ring.in_flight(), 0);
     });
+}
+
+/// In a thread of the pool it goes on until it is let go, and opens.
+async fn is_given_up<T: Op<Output = io::Result<Fd>>>(open: Handle<T>, fifo: &Path) {
+    if !on_pool() {
+        return is_timed_out(&open.await);
+    }
+    let fifo = fifo.to_owned();
+    let peer = thread::spawn(move || {
+        thread::sleep(4 * SOON);
+        lets_go(&fifo)
+    });
+    match open.await {
+        Ok(_opened) => {}
+        not_begun => is_timed_out(&not_begun),
+    }
+    drop(peer.join().unwrap());
 }
 
 #[test]

@@ -70,8 +70,12 @@ pub(crate) fn sqpoll(idle: Duration) -> Option<Builder> {
 /// them: in threads of the pool.
 #[must_use]
 pub(crate) fn lets_go(fifo: &Path) -> Option<File> {
-    // Both ways, so that it waits for nobody.
-    on_pool().then(|| File::options().read(true).write(true).open(fifo).expect("a FIFO"))
+    on_pool().then(|| both_ways(fifo))
+}
+
+/// Opens a FIFO to read and to write, which waits for nobody.
+pub(crate) fn both_ways(fifo: &Path) -> File {
+    File::options().read(true).write(true).open(fifo).expect("a FIFO")
 }
 
 /// Checks the result of an open that was cancelled while it blocked a worker. One in a thread of

@@ -20,6 +20,9 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 
 const NAME: &str = "deferring-pool";
 
+/// How much may wait without a new allocation.
+const AT_ONCE: usize = 64;
+
 /// As the kernel answers an op for which no thread can be made.
 const NO_THREAD: Errno = Errno::CANCELED;
 
@@ -49,7 +52,7 @@ struct Job {
 impl Workers {
     pub(super) fn new(most: u32) -> Self {
         let state = State {
-            queue: VecDeque::new(),
+            queue: VecDeque::with_capacity(AT_ONCE),
             running: HashMap::new(),
             threads: 0,
             idle: 0,
