@@ -2,8 +2,8 @@
 //!
 //! This file knows the commands by name and nothing about what they do. It is not a build script:
 //! the crates build with plain cargo. Each command is a file: `ci.rs`, `tidy/mod.rs`, `models.rs`,
-//! `hazards.rs`, `soak.rs`, `sim.rs`, `sanitize.rs`, `compare_cp/mod.rs`, `bench.rs`; where the project lies
-//! is in `project.rs`.
+//! `hazards.rs`, `refused.rs`, `soak.rs`, `sim.rs`, `sanitize.rs`, `compare_cp/mod.rs`, `bench.rs`;
+//! where the project lies is in `project.rs`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A tool talks to whoever started it.
 
@@ -13,6 +13,7 @@ mod compare_cp;
 mod hazards;
 mod models;
 mod project;
+mod refused;
 mod sanitize;
 mod sim;
 mod soak;
@@ -29,6 +30,8 @@ usage: cargo xtask <command>
                 in random orders (shuttle); two minutes, half of them to compile
   hazards       what may go wrong, one to sixteen, on this kernel: a line for each with what it saw
                 (some 15 minutes, ten of them a soak) [--short]
+  refused       all tests where io_uring is refused: by EPERM, by ENOSYS, and by the builder, unless
+                one is named; some minutes [EPERM] [ENOSYS] [builder]
   soak          random stories under random drivers, for ten minutes
   sim           random programs on simulated kernels, from seeds, for ten minutes
                 [--seeds N] [--minutes M] [--first SEED] [--trace]; or whether that finds bugs
@@ -52,6 +55,10 @@ fn main() -> ExitCode {
         ("models", []) => report(models::run()),
         ("hazards", options) => match hazards::Form::parse(options) {
             Ok(form) => report(hazards::run(form)),
+            Err(why) => misused(&why),
+        },
+        ("refused", options) => match refused::How::parse(options) {
+            Ok(hows) => report(refused::run(&hows)),
             Err(why) => misused(&why),
         },
         ("sanitize", []) => report(sanitize::run()),

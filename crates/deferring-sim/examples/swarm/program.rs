@@ -85,7 +85,7 @@ pub(crate) fn run(sim: &Arc<Sim>) {
     let seed = sim.seed();
     let Setting { hangs, fails, .. } = setting(seed);
     let oracle = Oracle::new(sim, hangs);
-    let mut rng = fastrand::Rng::with_seed(seed ^ 0xac70_75);
+    let mut rng = fastrand::Rng::with_seed(seed ^ 0x00ac_7075);
     let ended = sim.run(async |ring| {
         let mut playing: Vec<LocalBoxFuture<'_, ()>> = Vec::new();
         for number in 0..rng.usize(1..=ACTORS_MAX) {

@@ -210,7 +210,6 @@ impl Shared {
             match self.kernel.submit(count) {
                 // Another thread's submit took them.
                 Ok(0) if self.lock().sq.unconsumed() < count => {}
-                Ok(0) if taken == 0 => return Err(Errno::AGAIN),
                 Ok(0) => return Ok(taken.min(ops)),
                 Ok(n) => {
                     taken += n as usize;

@@ -24,6 +24,7 @@ mod fs;
 mod hashers;
 mod host;
 mod ops;
+mod pool;
 mod process_ring;
 mod processes;
 mod results;

@@ -36,12 +36,13 @@ pub(crate) async fn play(mut stage: Stage) {
         let (Some(reader), Some(writer)) = (&readers[n], writer) else { continue };
         let reader = reader.as_ref().expect("the other end has come");
         let writer = writer.as_ref().expect("the other end has come");
-        let byte = Watched::new(&stage.oracle, vec![n as u8]);
+        let said = u8::try_from(n).expect("few");
+        let byte = Watched::new(&stage.oracle, vec![said]);
         let sent = stage.oracle.result(&ring, "a write", ring.write(writer, byte, 0)).await;
         assert!(sent.is_some_and(|BufResult(n, _)| n.is_ok_and(|n| n == 1)));
         let got = ring.read(reader, Watched::blank(&stage.oracle, 8), 0);
         match stage.oracle.result(&ring, "a read", got).await {
-            Some(BufResult(Ok(1), buffer)) => assert_eq!(buffer.read(1), [n as u8]),
+            Some(BufResult(Ok(1), buffer)) => assert_eq!(buffer.read(1), [said]),
             Some(BufResult(got, _)) => assert!(stage.fails, "{got:?}"),
             None => panic!("reads from pipes do not hang"),
         }

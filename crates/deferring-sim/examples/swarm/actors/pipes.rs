@@ -8,7 +8,7 @@ use crate::program::Stage;
 
 /// The byte at a place of the stream.
 fn byte(at: usize) -> u8 {
-    (at % 251) as u8
+    u8::try_from(at % 251).expect("below 251")
 }
 
 pub(crate) async fn play(mut stage: Stage) {
