@@ -71,7 +71,7 @@ pub(crate) struct Inflight {
     /// Some of them are the ring's own, for a deadline or to steal an op back: nobody else will
     /// submit for them.
     own_cancels: bool,
-    /// How many of those that have not been looked at were asked to be sent, and could not be.
+    /// How many of those that have not been looked at were asked to be sent.
     asked: usize,
     /// Ops that an SQE names, by class.
     in_kernel: [usize; Class::COUNT],
@@ -249,10 +249,10 @@ impl Inflight {
         self.own_cancels || self.admission.can_serve_any(self.asked() > 0)
     }
 
-    /// So many of the ops that have not been looked at, and all cancels, were to be sent, and
-    /// could not be. They go as soon as they can, without being asked for again.
+    /// So many of the ops that have not been looked at, and all cancels, are to be sent. What
+    /// cannot be now goes as soon as it can, without being asked for again.
     pub(crate) fn ask(&mut self, fresh: usize) {
-        self.asked = self.asked().max(fresh);
+        self.asked = fresh.max(self.asked()).min(self.admission.fresh.len());
         self.own_cancels |= !self.cancel_lane.is_empty();
     }
 
@@ -260,11 +260,6 @@ impl Inflight {
     /// have been cancelled meanwhile; then as many younger ones go.
     pub(crate) fn asked(&self) -> usize {
         self.asked.min(self.admission.fresh.len())
-    }
-
-    /// How many ops have not been looked at.
-    pub(crate) const fn fresh(&self) -> usize {
-        self.admission.fresh.len()
     }
 
     /// Whether the kernel still owes us a CQE.

@@ -77,6 +77,12 @@ impl Core {
         Filled { ops, unconsumed: self.sq.publish(), left }
     }
 
+    /// The same, of what was asked to be sent.
+    fn fill_asked(&mut self, workers: &Workers) -> Filled {
+        let mut asked = self.inflight.asked();
+        self.fill(workers, &mut asked)
+    }
+
     /// Writes the cancels that wait, as far as they fit, and no op. Returns how many SQEs the
     /// kernel has not taken yet.
     #[cfg_attr(all(test, any(loom, shuttle)), allow(dead_code))] // Of threads that end.
@@ -126,8 +132,7 @@ impl Shared {
             return Ok(0);
         }
         let mut calls = Calls::default();
-        let fresh = self.lock().inflight.fresh();
-        let sent = self.submit_up_to(fresh, &mut calls);
+        let sent = self.submit_up_to(usize::MAX, &mut calls);
         if let Err(errno) = sent {
             self.poison_if_final(errno, &mut calls);
         }
@@ -167,28 +172,22 @@ impl Shared {
     }
 
     /// Sends what waits, of what nobody has asked to be sent before no more than `fresh`. What of
-    /// that cannot be sent now goes later, by itself.
+    /// that cannot be sent now stays asked for, and goes later by itself.
     pub(super) fn submit_up_to(&self, fresh: usize, calls: &mut Calls) -> Result<usize, Errno> {
         // What others queue meanwhile does not keep us here for ever.
-        let core = self.lock();
+        let mut core = self.lock();
         let (most, older) = (core.unsent(), core.sq.unconsumed() as usize);
-        let mut left = fresh.max(core.inflight.asked());
+        core.inflight.ask(fresh);
         drop(core);
-        let sent = if self.params().sqpoll {
-            self.submit_by_sqpoll(&mut left, most)
+        if self.params().sqpoll {
+            self.submit_by_sqpoll(most)
         } else {
-            self.submit_by_enter(&mut left, most, older, calls)
-        };
-        if left > 0 || sent.is_err() {
-            self.lock().inflight.ask(left);
+            self.submit_by_enter(most, older, calls)
         }
-        sent
     }
 
-    /// `fresh` is what is left of it, and zero if all is sent.
     fn submit_by_enter(
         &self,
-        fresh: &mut usize,
         most: usize,
         older: usize,
         calls: &mut Calls,
@@ -197,7 +196,7 @@ impl Shared {
         let (mut taken, mut ops) = (0, older);
         let mut interrupts = 0..INTERRUPTS_MAX;
         loop {
-            let filled = self.lock().fill(&self.workers, fresh);
+            let filled = self.lock().fill_asked(&self.workers);
             ops += filled.ops as usize;
             taken += self.send_aside();
             let count = filled.unconsumed;
@@ -205,7 +204,6 @@ impl Shared {
                 if filled.left {
                     continue;
                 }
-                *fresh = 0; // Others may have sent some.
                 return Ok(taken.min(ops));
             }
             self.raise_workers();
@@ -232,12 +230,12 @@ impl Shared {
         }
     }
 
-    fn submit_by_sqpoll(&self, fresh: &mut usize, most: usize) -> Result<usize, Errno> {
+    fn submit_by_sqpoll(&self, most: usize) -> Result<usize, Errno> {
         let mut taken = 0;
         let mut interrupts = 0..INTERRUPTS_MAX;
         loop {
             let mut core = self.lock();
-            let filled = core.fill(&self.workers, fresh);
+            let filled = core.fill_asked(&self.workers);
             let own = core.has_own_to_send();
             drop(core);
             self.send_aside();
@@ -248,7 +246,6 @@ impl Shared {
             }
             // What did not fit goes on when the kernel's thread has made room.
             if !own && (!filled.left || taken >= most) {
-                *fresh = 0;
                 return Ok(taken);
             }
             match self.kernel.wait_for_room() {
