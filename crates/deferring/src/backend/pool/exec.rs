@@ -178,6 +178,20 @@ fn transfer(
     }
 }
 
+/// Whether a transfer waits for nobody, whatever is behind the descriptor: one of nothing, or one
+/// that is refused.
+pub(super) fn is_over_at_once(sqe: &Sqe) -> bool {
+    let wrong_way = match sqe.opcode {
+        Opcode::READ | Opcode::READV => OFlags::WRONLY,
+        _ => OFlags::RDONLY,
+    };
+    let access = fd(sqe.fd).and_then(rustix::fs::fcntl_getfl);
+    let refused = access.is_ok_and(|flags| flags & OFlags::RWMODE == wrong_way);
+    let len = buffers(sqe).map_or(0, |all| all.iter().map(|part| part.iov_len).sum());
+    let at_position = sqe.off == 0 || sqe.off == CURRENT;
+    refused || len == 0 || !at_position && (i64::try_from(sqe.off).is_err() || is_socket(sqe.fd))
+}
+
 fn is_socket(raw: RawFd) -> bool {
     let stat = fd(raw).and_then(rustix::fs::fstat);
     stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket)
