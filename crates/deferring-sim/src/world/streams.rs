@@ -22,6 +22,8 @@ pub(super) struct Stream {
     pub(super) bytes: VecDeque<u8>,
     pub(super) readers: usize,
     pub(super) writers: usize,
+    /// The other socket was closed before it had read all, and nobody was told yet.
+    pub(super) reset: bool,
     /// Reads and writes that wait, in order.
     pub(super) reads: VecDeque<OpId>,
     pub(super) writes: VecDeque<OpId>,
@@ -44,6 +46,18 @@ impl Stream {
         }
         if self.writers == 0 {
             events |= PollFlags::HUP;
+        }
+        events
+    }
+
+    /// What a socket is ready for, by what comes to it, besides what it can send.
+    pub(super) fn socket_events(&self) -> PollFlags {
+        let mut events = self.input_events();
+        if self.writers == 0 {
+            events |= PollFlags::IN | PollFlags::RDNORM | PollFlags::RDHUP;
+        }
+        if self.reset {
+            events |= PollFlags::ERR;
         }
         events
     }

@@ -5,13 +5,14 @@
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::Duration;
 
+use deferring::CURRENT;
 use deferring::op::{Opcode, Sqe};
 use rustix::event::PollFlags;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::World;
-use super::calls::{Outcome, count};
+use super::calls::{Outcome, count, position};
 use super::files::Kind;
 use super::memory::{self, Parts};
 use super::ops::{OpId, State};
@@ -91,6 +92,9 @@ impl World {
             Ok(stream) => stream,
             Err(errno) => return self.answer(id, Err(errno)),
         };
+        if let Err(errno) = self.check_position(&sqe) {
+            return self.answer(id, Err(errno));
+        }
         let is_read = is_read(&sqe);
         let waiting = self.streams.get(stream);
         let first = if is_read { waiting.reads.is_empty() } else { waiting.writes.is_empty() };
@@ -102,6 +106,13 @@ impl World {
         self.set(id, State::Armed);
         let stream = self.streams.get_mut(stream);
         if is_read { &mut stream.reads } else { &mut stream.writes }.push_back(id);
+    }
+
+    /// Sockets take no offset; pipes ignore it, if it is one.
+    fn check_position(&self, sqe: &Sqe) -> Result<(), Errno> {
+        position(sqe, 0, Parts::of(sqe)?.len())?;
+        let has_one = sqe.off != 0 && sqe.off != CURRENT;
+        if has_one && self.files.get(sqe.fd)?.is_socket() { Err(Errno::SPIPE) } else { Ok(()) }
     }
 
     fn stream_of(&self, sqe: &Sqe) -> Result<StreamId, Errno> {
@@ -122,6 +133,10 @@ impl World {
             let there = self.streams.get(stream);
             let n = there.bytes.len().min(len);
             if n == 0 {
+                if len > 0 && std::mem::take(&mut self.streams.get_mut(stream).reset) {
+                    return Some(Err(Errno::CONNRESET));
+                }
+                let there = self.streams.get(stream);
                 let end = len == 0 || there.writers == 0;
                 return end.then_some(Ok(0));
             }
@@ -202,7 +217,7 @@ impl World {
         if sqe.len & MULTISHOT != 0 {
             return self.answer_now(id, Err(Errno::INVAL));
         }
-        if let Err(errno) = self.files.get(sqe.fd) {
+        if let Err(errno) = self.files.get_open(sqe.fd) {
             return self.answer_now(id, Err(errno));
         }
         self.set(id, State::Armed);
@@ -232,8 +247,13 @@ impl World {
     pub(super) fn events_now(&self, sqe: &Sqe) -> PollFlags {
         #[allow(clippy::cast_possible_truncation)] // The bits of poll(2).
         let asked = PollFlags::from_bits_retain(sqe.op_flags as u16);
-        let told = asked | PollFlags::HUP | PollFlags::ERR;
+        // The last one unlike poll(2).
+        let told = asked | PollFlags::HUP | PollFlags::ERR | PollFlags::RDHUP;
         let events = match self.files.get(sqe.fd) {
+            Ok(Kind::Stream { inode: None, input: Some(input), output: Some(output) }) => {
+                let output = self.streams.get(output).output_events() - PollFlags::ERR;
+                self.streams.get(input).socket_events() | output
+            }
             Ok(Kind::Stream { input, output, .. }) => {
                 let input = input.map(|id| self.streams.get(id).input_events());
                 let output = output.map(|id| self.streams.get(id).output_events());
