@@ -163,8 +163,11 @@ impl Shared {
         if !now.is_empty() {
             return self.give(&sqe, i32::from(now.bits()));
         }
-        if let Err(errno) = Poller::watch(self, sqe, events) {
-            self.answer(&sqe, Err(errno));
+        match Poller::watch(self, sqe, events) {
+            Ok(()) => {}
+            // Of what never changes epoll says otherwise than io_uring.
+            Err(Errno::PERM) => self.answer(&sqe, Err(Errno::INVAL)),
+            Err(errno) => self.answer(&sqe, Err(errno)),
         }
     }
 
