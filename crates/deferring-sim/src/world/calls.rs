@@ -185,7 +185,8 @@ impl World {
             }
             Opcode::LINKAT => {
                 let flags = AtFlags::from_bits_retain(sqe.op_flags);
-                let (from, to) = (memory::path(sqe.addr)?, memory::path(sqe.off)?);
+                let from = memory::path_or_none(sqe.addr, flags)?;
+                let to = memory::path(sqe.off)?;
                 let (one, two) = (self.directory(sqe.fd)?, self.directory(second(sqe))?);
                 done(self.disk.link(one, from, two, to, flags))
             }
@@ -215,7 +216,12 @@ impl World {
     fn read(&mut self, sqe: &Sqe) -> Result<i32, Errno> {
         let (inode, at) = match self.files.get_open(sqe.fd)? {
             Kind::File { inode, at, readable: true, .. } => (inode, at),
-            Kind::Directory { .. } => return Err(Errno::ISDIR),
+            Kind::Directory { .. } => {
+                // Linux asks no directory for nothing.
+                let len = Parts::of(sqe)?.len();
+                position(sqe, 0, len)?;
+                return if len == 0 { Ok(0) } else { Err(Errno::ISDIR) };
+            }
             Kind::File { .. } | Kind::Name { .. } | Kind::Stream { .. } => {
                 return Err(Errno::BADF);
             }
@@ -315,13 +321,14 @@ impl World {
 
     fn find_or_make(&mut self, sqe: &Sqe) -> Result<(InodeId, OFlags), Errno> {
         let how = memory::how(sqe)?;
+        let path = memory::path(sqe.addr)?;
         let flags = u32::try_from(how.flags).map_err(|_| Errno::INVAL)?;
         let mode = u32::try_from(how.mode).map_err(|_| Errno::INVAL)?;
         let flags = OFlags::from_bits_retain(flags);
         let mode = Mode::from_bits_retain(mode);
         let resolve = ResolveFlags::from_bits_retain(how.resolve);
         let from = self.directory(sqe.fd)?;
-        let inode = self.disk.open(from, memory::path(sqe.addr)?, flags, mode, resolve)?;
+        let inode = self.disk.open(from, path, flags, mode, resolve)?;
         Ok((inode, flags))
     }
 
@@ -380,14 +387,11 @@ impl World {
             | AtFlags::SYMLINK_NOFOLLOW
             | AtFlags::NO_AUTOMOUNT
             | AtFlags::from_bits_retain(SYNCS);
+        let path = memory::path_or_none(sqe.addr, flags)?;
         if !known.contains(flags) || sqe.len & RESERVED != 0 || sqe.op_flags & SYNCS == SYNCS {
             return Err(Errno::INVAL);
         }
-        let path = memory::path(sqe.addr)?;
         let inode = if path.is_empty() {
-            if !flags.contains(AtFlags::EMPTY_PATH) {
-                return Err(Errno::NOENT);
-            }
             if sqe.fd == libc::AT_FDCWD {
                 ROOT
             } else {

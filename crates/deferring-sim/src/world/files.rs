@@ -39,6 +39,8 @@ pub(super) enum Kind {
         inode: Option<InodeId>,
         input: Option<StreamId>,
         output: Option<StreamId>,
+        /// How many writers there had been when it was opened, if that did not wait for one.
+        since: u64,
     },
 }
 
@@ -53,7 +55,12 @@ impl Kind {
     }
 
     pub(super) const fn is_socket(self) -> bool {
-        matches!(self, Self::Stream { inode: None, input: Some(_), output: Some(_) })
+        matches!(self, Self::Stream { inode: None, input: Some(_), output: Some(_), .. })
+    }
+
+    pub(super) fn is_end_of(self, stream: StreamId) -> bool {
+        matches!(self, Self::Stream { input, output, .. }
+            if [input, output].contains(&Some(stream)))
     }
 }
 

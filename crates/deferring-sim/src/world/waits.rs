@@ -74,12 +74,12 @@ impl World {
         input: Option<StreamId>,
         output: Option<StreamId>,
     ) -> Result<OwnedFd, Errno> {
-        let raw = self.descriptor(Kind::Stream { inode, input, output })?;
+        let raw = self.descriptor(Kind::Stream { inode, input, output, since: 0 })?;
         if let Some(input) = input {
             self.streams.get_mut(input).readers += 1;
         }
         if let Some(output) = output {
-            self.streams.get_mut(output).writers += 1;
+            self.streams.get_mut(output).add_writers(1);
         }
         // SAFETY: given up for us by `descriptor`.
         Ok(unsafe { OwnedFd::from_raw_fd(raw) })
@@ -96,6 +96,9 @@ impl World {
             return self.answer(id, Err(errno));
         }
         let is_read = is_read(&sqe);
+        if !is_read {
+            self.hang_up_on(stream);
+        }
         let waiting = self.streams.get(stream);
         let first = if is_read { waiting.reads.is_empty() } else { waiting.writes.is_empty() };
         let done = if first { self.transfer(&sqe, stream) } else { None };
@@ -145,7 +148,9 @@ impl World {
             return Some(parts.put(&bytes).and_then(|()| count(n)));
         }
         let there = self.streams.get(stream);
-        if there.readers == 0 {
+        // A pipe lets nothing pass, whoever reads; a socket does not.
+        let of_a_pipe = !self.files.get(sqe.fd).is_ok_and(Kind::is_socket);
+        if there.readers == 0 && !(len == 0 && of_a_pipe) {
             return Some(Err(Errno::PIPE));
         }
         let n = there.room_for(len);
@@ -202,6 +207,13 @@ impl World {
         }
     }
 
+    /// The same, of one pipe, which somebody is about to look at.
+    fn hang_up_on(&mut self, stream: StreamId) {
+        for closed in self.files.sweep(|kind| kind.is_end_of(stream)) {
+            self.let_go(closed);
+        }
+    }
+
     /// How many descriptors the program has.
     pub(crate) fn open_descriptors(&mut self) -> usize {
         for closed in self.files.sweep(|_| true) {
@@ -221,10 +233,16 @@ impl World {
             return self.answer_now(id, Err(errno));
         }
         self.set(id, State::Armed);
-        self.hang_up();
+        if let Ok(Kind::Stream { input, output, .. }) = self.files.get(sqe.fd) {
+            input.into_iter().chain(output).for_each(|stream| self.hang_up_on(stream));
+        }
         let events = self.events_now(sqe);
         if !events.is_empty() {
             return self.answer(id, Ok(events.bits().into()));
+        }
+        if !self.is_stream(sqe.fd) {
+            // It never changes.
+            return self.answer(id, Err(Errno::INVAL));
         }
         self.start_polling(id, sqe);
     }
@@ -250,12 +268,12 @@ impl World {
         // The last one unlike poll(2).
         let told = asked | PollFlags::HUP | PollFlags::ERR | PollFlags::RDHUP;
         let events = match self.files.get(sqe.fd) {
-            Ok(Kind::Stream { inode: None, input: Some(input), output: Some(output) }) => {
+            Ok(Kind::Stream { inode: None, input: Some(input), output: Some(output), .. }) => {
                 let output = self.streams.get(output).output_events() - PollFlags::ERR;
                 self.streams.get(input).socket_events() | output
             }
-            Ok(Kind::Stream { input, output, .. }) => {
-                let input = input.map(|id| self.streams.get(id).input_events());
+            Ok(Kind::Stream { input, output, since, .. }) => {
+                let input = input.map(|id| self.streams.get(id).input_events(since));
                 let output = output.map(|id| self.streams.get(id).output_events());
                 input.unwrap_or(PollFlags::empty()) | output.unwrap_or(PollFlags::empty())
             }
@@ -276,6 +294,7 @@ impl World {
         may_block: bool,
     ) -> Outcome {
         let stream = self.fifo(inode);
+        self.hang_up_on(stream);
         let access = flags & OFlags::RWMODE;
         let (reads, writes) = (access != OFlags::WRONLY, access != OFlags::RDONLY);
         let there = self.streams.get(stream);
@@ -284,17 +303,22 @@ impl World {
         if waits && (!may_block || flags.contains(OFlags::NONBLOCK)) && writes {
             return Outcome::Done(Err(Errno::NXIO));
         }
+        let since = if waits { there.writers_ever } else { 0 };
         let there = self.streams.get_mut(stream);
         there.readers += usize::from(reads);
-        there.writers += usize::from(writes);
+        there.add_writers(writes.into());
         if waits && may_block && !flags.contains(OFlags::NONBLOCK) {
             self.disk.hold(inode);
             self.streams.get_mut(stream).opens.push(id);
             return Outcome::Blocks;
         }
-        let opened = self.open_end(inode, stream, reads, writes);
-        for other in std::mem::take(&mut self.streams.get_mut(stream).opens) {
-            self.finish_open(other, inode, stream);
+        let opened = self.open_end(inode, stream, reads, writes, since);
+        for other in self.streams.get(stream).opens.clone() {
+            let Some((other_reads, other_writes)) = self.access_of(other) else { continue };
+            if other_reads && writes || other_writes && reads {
+                self.streams.get_mut(stream).opens.retain(|&left| left != other);
+                self.finish_open(other, inode, stream);
+            }
         }
         Outcome::Done(opened)
     }
@@ -306,10 +330,11 @@ impl World {
         stream: StreamId,
         reads: bool,
         writes: bool,
+        since: u64,
     ) -> Result<i32, Errno> {
         let input = reads.then_some(stream);
         let output = writes.then_some(stream);
-        let opened = self.descriptor(Kind::Stream { inode: Some(inode), input, output });
+        let opened = self.descriptor(Kind::Stream { inode: Some(inode), input, output, since });
         if opened.is_err() {
             let there = self.streams.get_mut(stream);
             there.readers -= usize::from(reads);
@@ -321,7 +346,7 @@ impl World {
     /// The other end has come.
     fn finish_open(&mut self, id: OpId, inode: InodeId, stream: StreamId) {
         let Some((reads, writes)) = self.access_of(id) else { return };
-        let opened = self.open_end(inode, stream, reads, writes);
+        let opened = self.open_end(inode, stream, reads, writes, 0);
         self.disk.release(inode);
         self.set(id, State::Running { worker: false });
         self.free_worker();
