@@ -7,6 +7,7 @@
 //!
 //! More scripts: `cargo xtask conformance --seeds N`.
 
+mod script;
 mod stories;
 mod worlds;
 

@@ -126,7 +126,7 @@ impl World {
             path.push(name);
             match &self.sim {
                 Some(sim) => sim.create_dir(&path).expect("is new"),
-                None => std::fs::create_dir(&path).expect("is new"),
+                None => rustix::fs::mkdir(&path, Mode::from_raw_mode(0o755)).expect("is new"),
             }
         }
         Self::new(self.kernel, self.ring.clone(), path, self.sim.clone()).await
