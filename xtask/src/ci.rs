@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 
-use crate::{project, tidy};
+use crate::{project, refused, sim, tidy};
 
 /// How the project is tested, as the README says it. `tidy` holds the README to it.
 pub(crate) const TEST_COMMAND: &str = "cargo test --workspace --all-features";
@@ -21,6 +21,8 @@ struct Step {
 enum Run {
     Cargo { line: &'static str, environment: &'static [(&'static str, &'static str)] },
     Tidy,
+    Sim(&'static [&'static str]),
+    Refused,
 }
 
 const STEPS: &[Step] = &[
@@ -36,7 +38,12 @@ const STEPS: &[Step] = &[
     Step { name: "tidy", run: Run::Tidy },
     // Not `advisories`: its database is a git repository, and CI reaches package registries only.
     cargo("deny", "cargo deny check licenses bans sources"),
+    // A short form; `cargo xtask sim` runs for as long as one likes.
+    Step { name: "sim", run: Run::Sim(&["--seeds", "4000"]) },
+    Step { name: "sim, with bugs planted", run: Run::Sim(&["--planted"]) },
     cargo("test", TEST_COMMAND),
+    // The same on the pool. All of it under each refusal: `cargo xtask refused`.
+    Step { name: "refused", run: Run::Refused },
 ];
 
 const fn cargo(name: &'static str, line: &'static str) -> Step {
@@ -57,6 +64,11 @@ impl Step {
     fn run(&self) -> anyhow::Result<()> {
         match &self.run {
             Run::Tidy => tidy::run(),
+            Run::Sim(options) => {
+                let options: Vec<String> = options.iter().map(|&option| option.into()).collect();
+                sim::run(&sim::Options::parse(&options).map_err(anyhow::Error::msg)?)
+            }
+            Run::Refused => refused::run_short(),
             Run::Cargo { line, environment } => run_cargo(line, environment),
         }
     }
@@ -97,8 +109,9 @@ mod tests {
 
     #[test]
     fn the_tests_come_last_and_are_the_documented_command() {
-        let last = STEPS.last().expect("there are steps");
-        assert!(matches!(last.run, Run::Cargo { line: TEST_COMMAND, environment: [] }));
+        let [.., test, refused] = STEPS else { panic!("there are steps") };
+        assert!(matches!(test.run, Run::Cargo { line: TEST_COMMAND, environment: [] }));
+        assert!(matches!(refused.run, Run::Refused));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! This file knows the commands by name and nothing about what they do. It is not a build script:
 //! the crates build with plain cargo. Each command is a file: `ci.rs`, `tidy/mod.rs`, `models.rs`,
-//! `hazards.rs`, `conformance.rs`, `soak.rs`, `sanitize.rs`, `compare_cp/mod.rs`, `bench.rs`; where
-//! the project lies is in `project.rs`.
+//! `hazards.rs`, `conformance.rs`, `refused.rs`, `soak.rs`, `sim.rs`, `sanitize.rs`,
+//! `compare_cp/mod.rs`, `bench.rs`; where the project lies is in `project.rs`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A tool talks to whoever started it.
 
@@ -14,7 +14,9 @@ mod conformance;
 mod hazards;
 mod models;
 mod project;
+mod refused;
 mod sanitize;
+mod sim;
 mod soak;
 mod tidy;
 
@@ -31,7 +33,12 @@ usage: cargo xtask <command>
                 (some 15 minutes, ten of them a soak) [--short]
   conformance   scripts of ops by lot on io_uring, the pool and the simulated kernel, which have to
                 answer alike; two minutes [--seeds N]
+  refused       all tests where io_uring is refused: by EPERM, by ENOSYS, and by the builder, unless
+                one is named; some minutes [EPERM] [ENOSYS] [builder]
   soak          random stories under random drivers, for ten minutes
+  sim           random programs on simulated kernels, from seeds, for ten minutes
+                [--seeds N] [--minutes M] [--first SEED] [--trace]; or whether that finds bugs
+                that were planted: --planted
   sanitize      the tests under AddressSanitizer with its search for leaks
   compare-cp    `deferring cp -r` against the system's `cp -r`, on a tree made for it
                 [--files N] [--rounds R] [--dir DIR]
@@ -57,8 +64,16 @@ fn main() -> ExitCode {
             Ok(options) => report(conformance::run(&options)),
             Err(why) => misused(&why),
         },
+        ("refused", options) => match refused::How::parse(options) {
+            Ok(hows) => report(refused::run(&hows)),
+            Err(why) => misused(&why),
+        },
         ("sanitize", []) => report(sanitize::run()),
         ("soak", []) => report(soak::run()),
+        ("sim", options) => match sim::Options::parse(options) {
+            Ok(options) => report(sim::run(&options)),
+            Err(why) => misused(&why),
+        },
         ("compare-cp", options) => match compare_cp::Options::parse(options) {
             Ok(options) => report(compare_cp::run(&options)),
             Err(why) => misused(&why),

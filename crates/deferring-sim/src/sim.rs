@@ -211,7 +211,14 @@ impl Sim {
         self.world().trace().to_owned()
     }
 
-    /// How many ops the kernel has. After a [`run`](Self::run) those that never end.
+    /// How many calls hang now, by [`hangs`](Faults::hangs) or [`hangs_for_ever`](Faults::hangs_for_ever).
+    #[must_use]
+    pub fn hung(&self) -> usize {
+        self.world().hung()
+    }
+
+    /// How many SQEs the kernel has not answered, the ring's own too (its alarm clock stays with a
+    /// ring that has ended).
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.world().in_flight()

@@ -72,6 +72,7 @@ mod inflight;
 mod models;
 mod notify;
 pub mod op;
+mod planted;
 mod ring;
 mod shutdown;
 mod stat;

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use deferring::FileType;
+use deferring::{BackendInfo, BackendKind, FileType};
 
 use super::Session;
 use super::count::Count;
@@ -128,11 +128,9 @@ pub(super) struct Summary {
     ops: u64,
     enters: u64,
     errors: u64,
+    backend: BackendInfo,
     seconds: f64,
 }
-
-/// The library drives io_uring or refuses to start.
-const BACKEND: &str = "io_uring";
 
 impl Summary {
     pub(super) fn new(session: &Session, took: Duration) -> Self {
@@ -145,6 +143,7 @@ impl Summary {
             ops: stats.sqes,
             enters: stats.enters,
             errors: report.errors.get(),
+            backend: session.ring.backend().clone(),
             seconds: took.as_secs_f64(),
         }
     }
@@ -158,18 +157,25 @@ impl Summary {
 
     /// Numbers and one fixed word: nothing that needs escapes.
     fn json(&self) -> String {
-        let Self { files, bytes, ops, enters, errors, seconds, .. } = self;
+        let Self { files, bytes, ops, enters, errors, backend, seconds, .. } = self;
+        let backend = backend.kind();
         format!(
-            r#"{{"files":{files},"bytes":{bytes},"ops":{ops},"enters":{enters},"errors":{errors},"backend":"{BACKEND}","seconds":{seconds:.3}}}"#
+            r#"{{"files":{files},"bytes":{bytes},"ops":{ops},"enters":{enters},"errors":{errors},"backend":"{backend}","seconds":{seconds:.3}}}"#
         )
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { files, directories, bytes, ops, enters, errors, seconds } = self;
+        let Self { files, directories, bytes, ops, enters, errors, backend, seconds } = self;
         let size = indicatif::BinaryBytes(*bytes);
         write!(f, "{files} files and {directories} directories, {size}, in {seconds:.2} s; ")?;
-        write!(f, "{ops} ring ops, {enters} io_uring_enter calls; {errors} errors")
+        match backend.kind() {
+            BackendKind::IoUring => {
+                write!(f, "{ops} ring ops by io_uring, {enters} io_uring_enter calls; ")?;
+            }
+            BackendKind::Pool | _ => write!(f, "{ops} ring ops by a {backend}; ")?,
+        }
+        write!(f, "{errors} errors")
     }
 }

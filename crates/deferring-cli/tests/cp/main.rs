@@ -6,6 +6,7 @@ mod everyday;
 mod links;
 mod output;
 mod refusals;
+mod refused;
 mod support;
 mod trees;
 mod trouble;

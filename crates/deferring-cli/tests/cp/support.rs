@@ -32,6 +32,12 @@ pub(crate) fn skipped(needs: &str) {
     let _ = writeln!(io::stderr(), "skipped: needs {needs}");
 }
 
+/// What serves rings here, as the program says it.
+pub(crate) fn backend() -> String {
+    let ring = deferring::Ring::builder().build().expect("a ring, on one kernel or the other");
+    ring.backend().kind().to_string()
+}
+
 /// A place on a disk, which anybody may enter.
 pub(crate) fn place() -> TempDir {
     open_to_all(TempDir::new().expect("a temporary directory"))

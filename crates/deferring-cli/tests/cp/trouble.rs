@@ -220,7 +220,7 @@ fn ctrl_c_and_sigterm_end_a_copy_at_once_and_leave_nothing_half_made() {
         assert!(signalled.elapsed() < Duration::from_secs(5), "{:?}", signalled.elapsed());
         assert_eq!((ended.status, ended.err.as_str()), (Some(status), ""), "{ended:?}");
         if json == "--json" {
-            assert!(ended.out.contains(r#""backend":"io_uring""#), "{ended:?}");
+            assert!(ended.out.contains(r#""backend":""#), "{ended:?}");
         } else {
             assert!(ended.out.starts_with("interrupted: copied "), "{ended:?}");
         }

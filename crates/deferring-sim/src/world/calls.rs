@@ -99,8 +99,7 @@ impl World {
             return self.begin_transfer(id);
         }
         match self.call(id, &op.sqe, true) {
-            // The cancel came before the call, and ends it all the same.
-            Outcome::Blocks if op.cancelled => {
+            Outcome::Blocks if op.interrupted => {
                 self.leave_fifos(id);
                 self.free_worker();
                 self.answer(id, Err(Errno::INTR));
@@ -453,7 +452,7 @@ fn nameless(is_socket: bool) -> libc::statx {
     told
 }
 
-#[allow(unsafe_code)] // A struct with fields that only libc can name.
+#[allow(unsafe_code)] // Zeros that are numbers.
 fn nothing() -> libc::statx {
     // SAFETY: plain numbers, for which zero is one.
     unsafe { std::mem::zeroed() }

@@ -13,8 +13,7 @@ impl World {
         if cancel.op_flags != 0 {
             return self.answer_now(id, Err(Errno::INVAL));
         }
-        let target = self.ops.by_name(cancel.addr);
-        let target = target.filter(|_| !self.strikes(|faults| faults.missed_cancel));
+        let target = self.ops.by_name(cancel.addr).filter(|&target| !self.misses(target));
         let Some(target) = target else {
             return self.answer(id, Err(Errno::NOENT));
         };
@@ -27,6 +26,19 @@ impl World {
             self.answer(id, result);
             // The power may be lost meanwhile, and the op answered.
             let _ = self.end(target);
+        }
+    }
+
+    /// An op cannot be found while it is between two states, which is never for long.
+    fn misses(&mut self, id: OpId) -> bool {
+        const MISSES_MAX: u8 = 4;
+        let misses = self.strikes(|faults| faults.missed_cancel);
+        match self.ops.get_mut(id) {
+            Some(op) if misses && op.misses < MISSES_MAX => {
+                op.misses += 1;
+                true
+            }
+            _ => false,
         }
     }
 
@@ -45,7 +57,7 @@ impl World {
     fn end(&mut self, id: OpId) -> Result<i32, Errno> {
         let fate = self.fate(id);
         let Some(op) = self.ops.get_mut(id) else { return fate };
-        op.cancelled = true;
+        op.interrupted = true;
         match op.state {
             State::Queued | State::Armed => self.forget(id, Err(Errno::CANCELED)),
             State::Timer => self.answer_now(id, Err(Errno::CANCELED)),

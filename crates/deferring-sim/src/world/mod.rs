@@ -153,6 +153,11 @@ impl World {
         self.ops.len()
     }
 
+    pub(crate) fn hung(&self) -> usize {
+        let hangs = |op: &Op| matches!(op.state, State::Hung { .. });
+        self.ops.iter().filter(|(_, op)| hangs(op)).count()
+    }
+
     /// The next choice of the seed's.
     pub(crate) fn choose(&mut self, n: u32) -> u32 {
         self.rng.u32(..n)
@@ -194,7 +199,7 @@ impl World {
                 self.line(|| format!("submit of {count}: {errno}"));
                 return Err(errno);
             }
-            let some = self.rng.u32(..count);
+            let some = self.rng.u32(1..=count);
             self.line(|| format!("submit of {count}: takes {some}"));
             return Ok(some);
         }
@@ -207,15 +212,22 @@ impl World {
     pub(crate) fn begin(&mut self, sqe: Sqe) {
         self.pass(BEGIN);
         self.begun += 1;
-        let op = Op { sqe, serial: self.begun, state: State::Queued, entry: 0, cancelled: false };
+        let op = Op {
+            sqe,
+            serial: self.begun,
+            state: State::Queued,
+            entry: 0,
+            interrupted: false,
+            misses: 0,
+        };
         let id = self.ops.add(op);
-        let Self { trace, files, now, .. } = self;
+        let Self { trace, files, ops, now, .. } = self;
         trace.line(now.saturating_sub(START), || {
             let name = |raw| match files.serial(raw) {
                 Some(serial) => format!("file {serial}"),
                 None => "here".into(),
             };
-            format!("#{} {}", id.serial, trace::describe(&sqe, name))
+            format!("#{} {}", id.serial, trace::describe(&sqe, name, ops.by_name(sqe.addr)))
         });
         if self.power == Power::Lost {
             return self.answer_now(id, Err(Errno::IO));

@@ -34,8 +34,10 @@ pub(super) struct Op {
     pub(super) state: State,
     /// Of its entries in the agenda this one counts.
     pub(super) entry: u64,
-    /// It has been cancelled.
-    pub(super) cancelled: bool,
+    /// A cancel has come while it ran: it is not to block.
+    pub(super) interrupted: bool,
+    /// How many cancels have missed it.
+    pub(super) misses: u8,
 }
 
 /// Its place in the table, and its serial number, by which it is told from the next one there.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use deferring::op::{Opcode, Sqe};
 
 use super::memory;
+use super::ops::OpId;
 
 #[derive(Debug, Default)]
 pub(super) struct Trace {
@@ -32,7 +33,7 @@ impl Trace {
 }
 
 /// An SQE, without addresses: the same in each run.
-pub(super) fn describe(sqe: &Sqe, fd: impl Fn(i32) -> String) -> String {
+pub(super) fn describe(sqe: &Sqe, fd: impl Fn(i32) -> String, target: Option<OpId>) -> String {
     let path = |address| memory::path(address).map_or_else(|_| "?".into(), text);
     let name = format!("{:?}", sqe.opcode);
     let worker = if sqe.flags == 0 { "" } else { " in a worker" };
@@ -57,6 +58,10 @@ pub(super) fn describe(sqe: &Sqe, fd: impl Fn(i32) -> String) -> String {
         Opcode::FTRUNCATE | Opcode::FALLOCATE => {
             format!("{} to {} + {}", fd(sqe.fd), sqe.off, sqe.addr)
         }
+        Opcode::ASYNC_CANCEL | Opcode::TIMEOUT_REMOVE | Opcode::POLL_REMOVE => match target {
+            Some(target) => format!("of #{}", target.serial),
+            None => "of what has ended".into(),
+        },
         Opcode::CLOSE | Opcode::FSYNC | Opcode::FADVISE => fd(sqe.fd),
         Opcode::POLL_ADD => format!("{} for {:#x}", fd(sqe.fd), sqe.op_flags),
         _ => String::new(),

@@ -27,6 +27,8 @@ pub(crate) struct Kernel {
     backend: Arc<dyn Backend>,
     params: Params,
     enters: AtomicU64,
+    /// One thread at a time submits: a cancel finds what was taken before it.
+    submits: Mutex<()>,
 }
 
 /// Where a [`Backend`] gives its CQEs. A clone is the same.
@@ -217,7 +219,8 @@ impl Kernel {
             defer_taskrun: false,
         };
         let backend = backend(&wire)?;
-        Ok((Self { wire, backend, params, enters: AtomicU64::new(0) }, sq, cq))
+        let (enters, submits) = (AtomicU64::new(0), Mutex::new(()));
+        Ok((Self { wire, backend, params, enters, submits }, sq, cq))
     }
 
     pub(crate) const fn wire(&self) -> &Wire {
@@ -247,6 +250,7 @@ impl Kernel {
     /// Takes up to `count` SQEs. Returns how many there were.
     pub(crate) fn submit(&self, count: u32) -> Result<u32, Errno> {
         self.enters.fetch_add(1, Ordering::Relaxed);
+        let _submits = self.submits.lock();
         let most = self.backend.enter(count).map_err(|error| errno(&error))?.min(count);
         let mut taken = 0;
         while taken < most {

@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 
 use super::queue::{Links, Queue};
 use crate::op::{Class, Kind};
+use crate::planted::{self, Bug};
 
 /// How many worker ops of one kind are in the kernel at once, to begin with. Enough to keep a disk
 /// busy; the kernel makes a thread only for those that block.
@@ -230,8 +231,10 @@ impl Admission {
     }
 
     /// A worker op has ended, or was given back; its row is on no list of ours any more.
-    pub(crate) const fn ended(&mut self, kind: Kind) {
-        self.crews[kind as usize].moving = true;
+    pub(crate) fn ended(&mut self, kind: Kind) {
+        let crew = &mut self.crews[kind as usize];
+        crew.moving = true;
+        crew.allowance -= u32::from(planted::has(Bug::LostCredit) && crew.allowance > 0);
     }
 
     /// How many workers there must be able to be: one for each op that may block one.

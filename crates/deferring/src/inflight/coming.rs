@@ -12,6 +12,7 @@ use super::table::{List, Marks};
 use super::token::Kind;
 use super::{After, CANCELED, CancelOutcome, Completed, Inflight, Own, Token};
 use crate::op::{Class, Cqe};
+use crate::planted::{self, Bug};
 use crate::trace::Note;
 
 impl Inflight {
@@ -122,6 +123,11 @@ impl Inflight {
             return Completed::Other;
         }
         match cancel_answered(result, row.cancel_resends) {
+            CancelThen::Wait if planted::has(Bug::EarlyFree) => {
+                row.result = CANCELED;
+                self.came_back(token.index());
+                self.advance(token.index(), Event::LastCqe, after);
+            }
             CancelThen::Wait => {}
             CancelThen::AskAgain => {
                 row.cancel_resends += 1;

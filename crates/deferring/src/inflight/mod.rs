@@ -71,6 +71,8 @@ pub(crate) struct Inflight {
     /// Some of them are the ring's own, for a deadline or to steal an op back: nobody else will
     /// submit for them.
     own_cancels: bool,
+    /// How many of those that have not been looked at were asked to be sent, and could not be.
+    asked: usize,
     /// Ops that an SQE names, by class.
     in_kernel: [usize; Class::COUNT],
     /// Cancels that an SQE names.
@@ -194,6 +196,7 @@ impl Inflight {
             graves: Queue::new(),
             cancel_lane: VecDeque::new(),
             own_cancels: false,
+            asked: 0,
             in_kernel: [0; Class::COUNT],
             cancels_submitted: 0,
             leaked: 0,
@@ -243,7 +246,20 @@ impl Inflight {
 
     /// Whether something may go that was asked to be sent before, or that the ring wants itself.
     pub(crate) fn has_more_to_send(&self) -> bool {
-        self.own_cancels || self.admission.can_serve_any(false)
+        self.own_cancels || self.admission.can_serve_any(self.asked() > 0)
+    }
+
+    /// So many of the ops that have not been looked at, and all cancels, were to be sent, and
+    /// could not be. They go as soon as they can, without being asked for again.
+    pub(crate) fn ask(&mut self, fresh: usize) {
+        self.asked = self.asked().max(fresh);
+        self.own_cancels |= !self.cancel_lane.is_empty();
+    }
+
+    /// How many of the ops that have not been looked at were asked for before. Some of them may
+    /// have been cancelled meanwhile; then as many younger ones go.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.min(self.admission.fresh.len())
     }
 
     /// How many ops have not been looked at.

@@ -296,7 +296,9 @@ impl Shared {
 
     /// Whether a reap that found so many should look again.
     fn has_more_than(&self, popped: usize) -> bool {
-        popped == REAP_BATCH || popped > 0 && self.kernel.overflowed() && self.flush().is_ok()
+        let fetched = || self.kernel.overflowed() && self.flush().is_ok();
+        // Also when all that fitted had been taken before: nobody tells of the rest.
+        popped == REAP_BATCH || fetched() && self.kernel.cq_ready()
     }
 
     /// Calls whom it concerns.

@@ -165,26 +165,45 @@ impl Shared {
         self.counters.note(note);
     }
 
-    /// Sends what waits, of what nobody has asked to be sent before no more than `fresh`.
-    pub(super) fn submit_up_to(&self, mut fresh: usize, calls: &mut Calls) -> Result<usize, Errno> {
+    /// Sends what waits, of what nobody has asked to be sent before no more than `fresh`. What of
+    /// that cannot be sent now goes later, by itself.
+    pub(super) fn submit_up_to(&self, fresh: usize, calls: &mut Calls) -> Result<usize, Errno> {
         // What others queue meanwhile does not keep us here for ever.
         let core = self.lock();
         let (most, older) = (core.unsent(), core.sq.unconsumed() as usize);
+        let mut left = fresh.max(core.inflight.asked());
         drop(core);
-        if self.params().sqpoll {
-            return self.submit_by_sqpoll(fresh, most);
+        let sent = if self.params().sqpoll {
+            self.submit_by_sqpoll(&mut left, most)
+        } else {
+            self.submit_by_enter(&mut left, most, older, calls)
+        };
+        if left > 0 || sent.is_err() {
+            self.lock().inflight.ask(left);
         }
+        sent
+    }
+
+    /// `fresh` is what is left of it, and zero if all is sent.
+    fn submit_by_enter(
+        &self,
+        fresh: &mut usize,
+        most: usize,
+        older: usize,
+        calls: &mut Calls,
+    ) -> Result<usize, Errno> {
         // What the ring asks for itself is not counted.
         let (mut taken, mut ops) = (0, older);
         let mut interrupts = 0..INTERRUPTS_MAX;
         loop {
-            let filled = self.lock().fill(&self.workers, &mut fresh);
+            let filled = self.lock().fill(&self.workers, fresh);
             ops += filled.ops as usize;
             let count = filled.unconsumed;
             if count == 0 {
                 if filled.left {
                     continue;
                 }
+                *fresh = 0; // Others may have sent some.
                 return Ok(taken.min(ops));
             }
             self.raise_workers();
@@ -211,12 +230,12 @@ impl Shared {
         }
     }
 
-    fn submit_by_sqpoll(&self, mut fresh: usize, most: usize) -> Result<usize, Errno> {
+    fn submit_by_sqpoll(&self, fresh: &mut usize, most: usize) -> Result<usize, Errno> {
         let mut taken = 0;
         let mut interrupts = 0..INTERRUPTS_MAX;
         loop {
             let mut core = self.lock();
-            let filled = core.fill(&self.workers, &mut fresh);
+            let filled = core.fill(&self.workers, fresh);
             let own = core.has_own_to_send();
             drop(core);
             taken += filled.ops as usize;
@@ -226,6 +245,7 @@ impl Shared {
             }
             // What did not fit goes on when the kernel's thread has made room.
             if !own && (!filled.left || taken >= most) {
+                *fresh = 0;
                 return Ok(taken);
             }
             match self.kernel.wait_for_room() {
@@ -325,20 +345,25 @@ impl Shared {
     fn settle(&self, calls: &mut Calls) -> Result<Settled, Errno> {
         self.give_up_if_late(calls);
         self.reap_own(calls);
-        let core = self.lock();
-        let written = !self.params().sqpoll && core.sq.unconsumed() > 0;
-        let more = written || core.has_more_to_send();
-        drop(core);
+        let more = self.has_unsent();
         let sent = if more { self.submit_up_to(0, calls).map(drop) } else { Ok(()) };
         if self.has_untold() {
             return Ok(Settled::Ended);
         }
         match sent {
+            // The kernel takes a part of what it is given when it pleases.
+            Ok(()) if more && self.has_unsent() => Ok(Settled::Unsent),
             Ok(()) => Ok(Settled::Nothing),
             Err(Errno::EXIST) => Ok(Settled::NotOurs),
             Err(Errno::AGAIN | Errno::BUSY | Errno::NOMEM | Errno::INTR) => Ok(Settled::Unsent),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// Whether something may go that nobody will ask to be sent, or is written and not taken.
+    fn has_unsent(&self) -> bool {
+        let core = self.lock();
+        !self.params().sqpoll && core.sq.unconsumed() > 0 || core.has_more_to_send()
     }
 
     /// One round for the thread in the seat: submits and sleeps until something comes, in one

@@ -15,7 +15,7 @@ use deferring::{CWD, Fd, Handle, OFlags, RenameFlags, Ring, StatxFlags};
 use crate::fuse::{Control, Fuse, Reads};
 use crate::report::{Hazard, long};
 use crate::scene::{RW, allow_descriptors, fifos, open_each};
-use crate::support::{PAGE, bounded, in_a_process_of_its_own, skipped, this_test};
+use crate::support::{PAGE, bounded, builder, in_a_process_of_its_own, skipped, this_test};
 use crate::way::Way;
 
 #[test]
@@ -63,7 +63,9 @@ fn opens_wait_once(count: usize, way: Way) {
     let hazard = Hazard::begin(1);
     let (dir, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let paths = fifos(dir.path(), count);
-    let ring = Ring::builder().queue_depth(64).build().unwrap();
+    // Each that blocks has a thread, where threads do it.
+    let threads = u32::try_from(4 * count).unwrap();
+    let ring = builder().queue_depth(64).pool_threads_max(threads).build().unwrap();
     let readers = open_each(&ring, &paths, OFlags::RDONLY);
     ring.submit().unwrap();
     let kinds = Finite::queue(&ring, files.path()).finish(&ring, way);
@@ -125,7 +127,7 @@ fn reads_hang(reads: Reads, way: Way) {
 
 fn while_they_hang(hung: &[Fd], control: &Control, way: Way) -> usize {
     let files = tempfile::tempdir().unwrap();
-    let ring = Ring::builder().queue_depth(64).build().unwrap();
+    let ring = builder().queue_depth(64).build().unwrap();
     let read = |fd| ring.read(fd, Vec::with_capacity(PAGE), 0);
     let reads: Vec<Handle<Read<Vec<u8>>>> = hung.iter().map(read).collect();
     ring.submit().unwrap();

@@ -9,7 +9,7 @@ use deferring::op::{Read, Write};
 use deferring::{BufResult, Fd, Handle, Ring};
 
 use crate::report::{Hazard, long};
-use crate::support::{bounded, pipe};
+use crate::support::{bounded, builder, pipe};
 use crate::way::Way;
 
 const COUNT: u16 = 10_000;
@@ -63,7 +63,7 @@ fn reads_then_writes(pipes: u16, way: Way) {
 }
 
 fn small_ring() -> Ring {
-    Ring::builder().queue_depth(8).build().unwrap()
+    builder().queue_depth(8).build().unwrap()
 }
 
 fn queue(ring: &Ring, pipes: &[(Fd, Fd)]) -> (Vec<ReadTwo>, Vec<WriteTwo>) {

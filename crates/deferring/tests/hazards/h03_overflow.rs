@@ -5,14 +5,14 @@
 use deferring::Ring;
 
 use crate::report::{Hazard, long};
-use crate::support::{Answer, bounded, drain, finish, skipped};
+use crate::support::{Answer, bounded, builder, drain, finish, skipped};
 
 fn count() -> i32 {
     if long() { 1_000_000 } else { 100_000 }
 }
 
 fn ring(queue_depth: u32) -> Ring {
-    let ring = Ring::builder().queue_depth(queue_depth).completions(16).build().unwrap();
+    let ring = builder().queue_depth(queue_depth).completions(16).build().unwrap();
     assert_eq!(ring.params().cq_entries, 16);
     ring
 }

@@ -13,7 +13,9 @@ use deferring::{Fd, Handle, Ring};
 
 use crate::report::{Hazard, long};
 use crate::scene::allow_descriptors;
-use crate::support::{in_a_process_of_its_own, pipe, skipped, this_test, thread_id, until};
+use crate::support::{
+    builder, in_a_process_of_its_own, pipe, skipped, this_test, thread_id, until,
+};
 use crate::way::Way;
 
 #[test]
@@ -32,7 +34,7 @@ fn threads_exit(way: Way) {
     if !allow_descriptors(2 * count) {
         return skipped(&format!("{} descriptors (ulimit -n)", 2 * count));
     }
-    let ring = Ring::builder().queue_depth(8).build().unwrap();
+    let ring = builder().queue_depth(8).build().unwrap();
     let (mut reads, mut writers) = (Vec::new(), Vec::new());
     for number in 0..count {
         let (reader, writer) = pipe();

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use deferring::{AtFlags, CWD, Handle, Ring, StatxFlags, op::Statx};
 
 use crate::report::{Hazard, long};
-use crate::support::{BOUND, in_a_process_for, this_test, thread_id};
+use crate::support::{BOUND, builder, in_a_process_for, this_test, thread_id};
 use crate::way::Way;
 
 const EVERY: Duration = Duration::from_micros(20);
@@ -57,7 +57,7 @@ fn signals_rain(way: Way) {
 }
 
 fn signals_rain_once(files: &[PathBuf], way: Way) {
-    let ring = Ring::builder().queue_depth(64).build().unwrap();
+    let ring = builder().queue_depth(64).build().unwrap();
     while_signals_rain(|| call_each(&ring, files, way));
 }
 

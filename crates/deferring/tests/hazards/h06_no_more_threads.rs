@@ -15,7 +15,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::report::{Hazard, long};
 use crate::scene::{fifos, open_each};
-use crate::support::{in_a_process_of_its_own, skipped, this_test};
+use crate::support::{builder, in_a_process_of_its_own, skipped, this_test};
 use crate::way::Way;
 
 const OPENS: usize = 64;
@@ -37,7 +37,7 @@ fn h06_without_any_worker_and_nothing_that_blocks_every_call_ends_or_says_satura
         if !become_user(54_323) {
             return skipped("to be root, to become a user without processes");
         }
-        let ring = Ring::builder().queue_depth(64).build().unwrap();
+        let ring = builder().queue_depth(64).build().unwrap();
         let files = tempfile::tempdir().unwrap();
         allow_more_threads(0);
         let tally = Finite::queue(&ring, files.path()).finish(&ring);
@@ -53,7 +53,7 @@ fn no_more_threads_than(workers: u64, user: u32) {
     if !become_user(user) {
         return skipped("to be root, to become a user without processes");
     }
-    let ring = Ring::builder().queue_depth(64).build().unwrap();
+    let ring = builder().queue_depth(64).build().unwrap();
     let (dir, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let paths = fifos(dir.path(), OPENS);
     allow_more_threads(workers);

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::dice::Dice;
 use crate::report::{Hazard, long};
 use crate::support::{
-    BOUND, OpenInWorker, drain, finish, in_a_process_for, ring, this_test, turn_until,
+    BOUND, OpenInWorker, drain, finish, in_a_process_for, lets_go, ring, this_test, turn_until,
 };
 
 #[test]
@@ -95,13 +95,13 @@ fn lose(dice: &mut Dice, kind: Kind, drops: bool, times: usize) -> Lost {
     let place = tempfile::tempdir().unwrap();
     let ring = ring();
     finish(&ring, &ring.nop()).unwrap();
-    let (before, mut lost) = (open_numbers(), Lost::default());
+    let (before, mut lost, mut peers) = (open_numbers(), Lost::default(), Vec::new());
     for at in 0..times {
         let path = path(&place, kind, at);
-        match kind {
+        let peer = match kind {
             Kind::FifoInWorker => {
                 let open = ring.queue(OpenInWorker::new(&path));
-                lose_one(&ring, dice, open, kind, drops, &path, &mut lost);
+                lose_one(&ring, dice, open, kind, drops, &path, &mut lost)
             }
             Kind::Existing | Kind::Created | Kind::Fifo => {
                 // With CREATE it goes to a worker.
@@ -109,11 +109,13 @@ fn lose(dice: &mut Dice, kind: Kind, drops: bool, times: usize) -> Lost {
                 let op = Openat2::new(CWD, &path);
                 let worker = kind != Kind::Existing;
                 let op = if worker { op.flags(flags).mode(Mode::RWXU) } else { op };
-                lose_one(&ring, dice, ring.queue(op), kind, drops, &path, &mut lost);
+                lose_one(&ring, dice, ring.queue(op), kind, drops, &path, &mut lost)
             }
-        }
+        };
+        peers.extend(peer);
         if at % 50 == 49 {
             drain(&ring);
+            peers.clear();
             assert_eq!(open_numbers(), before, "after {at} of {kind:?}, dropped: {drops}");
         }
     }
@@ -134,6 +136,7 @@ fn path(place: &TempDir, kind: Kind, at: usize) -> PathBuf {
     path
 }
 
+/// Gives up one. What lets it go comes back, if its cancel does not.
 fn lose_one<T: Op<Output = std::io::Result<Fd>>>(
     ring: &Ring,
     dice: &mut Dice,
@@ -142,13 +145,19 @@ fn lose_one<T: Op<Output = std::io::Result<Fd>>>(
     drops: bool,
     path: &Path,
     lost: &mut Lost,
-) {
+) -> Option<File> {
     let moment = MOMENTS[dice.below(MOMENTS.len())];
     let peer = get_on(ring, dice, &open, moment, kind, path);
+    let lets_go = || kind.waits().then(|| lets_go(path)).flatten();
+    let mut other = None;
     if drops {
         drop(open);
     } else {
         open.cancel();
+        if moment != Moment::Queued {
+            ring.submit().unwrap();
+        }
+        other = lets_go();
         match finish(ring, &open) {
             Ok(_fd) => lost.given += 1,
             Err(error) => {
@@ -165,6 +174,7 @@ fn lose_one<T: Op<Output = std::io::Result<Fd>>>(
         ring.reap().unwrap();
     }
     drop(peer);
+    other.or_else(lets_go)
 }
 
 /// Gets an open to a moment of its life. A FIFO's peer, if that takes one, comes back.

@@ -9,12 +9,12 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use deferring::{BufResult, Fd, Ring, leaked_ops};
+use deferring::{BufResult, Fd, leaked_ops};
 use tempfile::TempDir;
 
 use crate::dice::Dice;
 use crate::report::Hazard;
-use crate::support::{Graveyard, PAGE, errno, in_a_process_for, skipped, this_test};
+use crate::support::{Graveyard, PAGE, builder, errno, in_a_process_for, skipped, this_test};
 
 const ROUNDS: usize = 200;
 const READS: usize = 128;
@@ -51,7 +51,7 @@ fn h09_futures_dropped_and_then_the_ring_with_direct_reads_out_write_into_no_fre
 
 /// One ring with reads, and its end. Returns how many were out when it was dropped.
 fn round_of_reads(file: &Fd, graveyard: &Graveyard, dice: &mut Dice) -> usize {
-    let ring = Ring::builder().queue_depth(64).build().unwrap();
+    let ring = builder().queue_depth(64).build().unwrap();
     let mut reads: Vec<_> = (0..READS)
         .map(|_| ring.read(file, graveyard.buffer(), (dice.below(PAGES) * PAGE) as u64))
         .collect();

@@ -14,7 +14,9 @@ use deferring::{
 
 use crate::fuse::{Control, Fuse, Reads};
 use crate::report::{Hazard, long};
-use crate::support::{Graveyard, PAGE, Told, bounded, in_a_process_of_its_own, skipped, this_test};
+use crate::support::{
+    Graveyard, PAGE, Told, bounded, builder, in_a_process_of_its_own, skipped, this_test,
+};
 use crate::way::Way;
 
 const DEADLINE: Duration = Duration::from_millis(100);
@@ -62,7 +64,7 @@ fn drop_while_they_hang(
     control: &Control,
     way: Way,
 ) -> (Duration, Graveyard) {
-    let ring = Ring::builder().queue_depth(64).drain_timeout(DEADLINE).build().unwrap();
+    let ring = builder().queue_depth(64).drain_timeout(DEADLINE).build().unwrap();
     let graveyard = Graveyard::default();
     let read = |fd| ring.read(fd, graveyard.buffer(), 0);
     let mut reads: Vec<Handle<Read<Told>>> = hung.iter().map(read).collect();

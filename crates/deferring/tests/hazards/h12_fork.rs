@@ -15,7 +15,9 @@ use deferring::{BufResult, CWD, CancelOutcome, Fd, Handle, Pending, PollFlags, R
 
 use crate::dice::Dice;
 use crate::report::{Hazard, long};
-use crate::support::{drain, in_a_fork, in_a_process_for, pipe, poll_once, this_test};
+use crate::support::{
+    builder, drain, in_a_fork, in_a_process_for, pipe, poll_once, sqpoll, this_test,
+};
 
 /// Ops of each of the kinds.
 const EACH: usize = 40;
@@ -27,10 +29,9 @@ fn h12_a_child_gets_errors_from_every_call_and_the_parents_results_are_exact() {
         let forks = if long() { 100 } else { 10 };
         let mut dice = Dice::new();
         for fork in 0..forks {
-            let sqpoll = fork % 5 == 4;
-            let ring = Ring::builder().queue_depth(32);
             let idle = Duration::from_millis(1);
-            let ring = if sqpoll { ring.sqpoll_idle(idle) } else { ring }.build().unwrap();
+            let polls = if fork % 5 == 4 { sqpoll(idle) } else { None };
+            let ring = polls.unwrap_or_else(builder).queue_depth(32).build().unwrap();
             fork_once(ring, &mut dice);
         }
         hazard.saw(format!(

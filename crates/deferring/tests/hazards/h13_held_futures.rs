@@ -13,14 +13,14 @@ use deferring::{BufResult, CWD, Fd, PollFlags, Ring, block_on};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use crate::report::{Hazard, long};
-use crate::support::{in_time, pipe};
+use crate::support::{builder, in_time, pipe};
 
 /// A small ring, and four times as many futures as its CQ holds.
 const COMPLETIONS: u32 = 16;
 const HELD: usize = 4 * COMPLETIONS as usize;
 
 fn small_ring() -> Ring {
-    Ring::builder().queue_depth(8).completions(COMPLETIONS).build().unwrap()
+    builder().queue_depth(8).completions(COMPLETIONS).build().unwrap()
 }
 
 #[test]

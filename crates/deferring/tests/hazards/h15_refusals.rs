@@ -21,8 +21,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::report::{Hazard, long};
 use crate::support::{
-    Answer, Refusal, bounded, drain, errno, finish, in_a_process_for, in_time, pipe, refused, ring,
-    run, skipped, this_test, until,
+    Answer, Refusal, bounded, builder, drain, errno, finish, has_io_uring, in_a_process_for,
+    in_time, pipe, refused, ring, run, skipped, this_test, until,
 };
 
 /// What means "interrupted" and may be sent again when nobody asked for a cancel, and `EFAULT`,
@@ -75,7 +75,7 @@ fn h15_rings_of_1_to_64_entries_do_all_kinds_of_work() {
         for depth in 1..=64 {
             // On a thread of its own: its first ring says how many workers it gets.
             ops += bounded(move || {
-                let ring = Ring::builder().queue_depth(depth).build().unwrap();
+                let ring = builder().queue_depth(depth).build().unwrap();
                 work(&ring, 5)
             });
         }
@@ -121,8 +121,9 @@ fn h15_where_the_set_up_is_forbidden_there_is_an_error_with_advice() {
     let hazard = Hazard::begin(15);
     for call in [libc::SYS_io_uring_setup, libc::SYS_io_uring_register] {
         for refusal in [libc::EPERM, libc::ENOSYS, libc::ENOMEM] {
-            let error = refused(call, Refusal::Fails(refusal), || Ring::builder().build())
-                .expect_err("the kernel refuses");
+            let error = refused(call, Refusal::Fails(refusal), || {
+                Ring::builder().io_uring_only().build().expect_err("the kernel refuses")
+            });
             assert!(advice(&error).is_some_and(|advice| !advice.is_empty()), "{error}");
         }
     }
@@ -138,6 +139,9 @@ fn advice(error: &io::Error) -> Option<&'static str> {
 
 #[test]
 fn h15_a_ring_that_may_not_register_anything_any_more_goes_on() {
+    if !has_io_uring("a ring that may be refused io_uring_register") {
+        return;
+    }
     let hazard = Hazard::begin(15);
     let ring = ring();
     let mut ops = work(&ring, 1);
@@ -201,6 +205,9 @@ const FOR_GOOD: [i32; 3] = [libc::EPERM, libc::ENOSYS, libc::EBADR];
 
 #[test]
 fn h15_a_ring_whose_enter_fails_for_good_is_poisoned_and_every_handle_says_so() {
+    if !has_io_uring("a ring that the kernel may refuse for good") {
+        return;
+    }
     in_a_process_for(Duration::from_secs(60), this_test!(), || {
         let hazard = Hazard::begin(15);
         let errors: Vec<_> = FOR_GOOD.into_iter().flat_map(poison).collect();
@@ -213,7 +220,7 @@ fn h15_a_ring_whose_enter_fails_for_good_is_poisoned_and_every_handle_says_so() 
 
 /// The errors of the handles of a ring that can never enter the kernel again.
 fn poison(refusal: i32) -> Vec<String> {
-    let ring = Ring::builder().drain_timeout(Duration::from_millis(50)).build().unwrap();
+    let ring = builder().drain_timeout(Duration::from_millis(50)).build().unwrap();
     let (reader, _writer) = pipe();
     let out = Out::start(&ring, &reader);
     refused(libc::SYS_io_uring_enter, Refusal::Fails(refusal), || {
@@ -234,11 +241,14 @@ fn poison(refusal: i32) -> Vec<String> {
 
 #[test]
 fn h15_a_ring_whose_enter_fails_for_good_ends_and_every_handle_has_a_result() {
+    if !has_io_uring("a ring that the kernel may refuse for good") {
+        return;
+    }
     in_a_process_for(Duration::from_secs(10), this_test!(), || {
         let hazard = Hazard::begin(15);
         let mut errors = 0;
         for refusal in FOR_GOOD {
-            let ring = Ring::builder().drain_timeout(Duration::from_millis(50)).build().unwrap();
+            let ring = builder().drain_timeout(Duration::from_millis(50)).build().unwrap();
             let (reader, _writer) = pipe();
             let out = Out::start(&ring, &reader);
             let out = refused(libc::SYS_io_uring_enter, Refusal::Fails(refusal), || {
@@ -255,11 +265,14 @@ fn h15_a_ring_whose_enter_fails_for_good_ends_and_every_handle_has_a_result() {
 
 #[test]
 fn h15_block_on_a_ring_whose_enter_fails_for_good_ends_with_an_error_or_a_clear_panic() {
+    if !has_io_uring("a ring that the kernel may refuse for good") {
+        return;
+    }
     in_a_process_for(Duration::from_secs(10), this_test!(), || {
         let hazard = Hazard::begin(15);
         let mut said = Vec::new();
         for refusal in FOR_GOOD {
-            let ring = Ring::builder().drain_timeout(Duration::from_millis(50)).build().unwrap();
+            let ring = builder().drain_timeout(Duration::from_millis(50)).build().unwrap();
             let (reader, _writer) = pipe();
             let told = refused(libc::SYS_io_uring_enter, Refusal::Fails(refusal), || {
                 let read = ring.read(&reader, vec![0; 1], 0);
@@ -298,7 +311,7 @@ fn h15_an_ordinary_user_without_locked_memory_gets_a_ring_or_advice() {
 
 /// Whether there was a ring. If so, it has an ordinary user's rights, in the workers, too.
 fn ring_of_an_ordinary_user() -> bool {
-    match Ring::builder().queue_depth(256).build() {
+    match builder().queue_depth(256).build() {
         Ok(ring) => {
             run(&ring, ring.queue(Statx::new(CWD, "/"))).expect("anybody may");
             let (flags, mode) = (OFlags::RDWR | OFlags::CREATE, Mode::RUSR);
@@ -348,7 +361,7 @@ fn h15_without_a_free_descriptor_opens_fail_and_all_else_goes_on() {
             assert_eq!(finish(&ring, &of_pipe).0.unwrap(), 1);
             assert_eq!(finish(&ring, &stat).unwrap().size(), Some(5));
             finish(&ring, &mkdir).unwrap();
-            let error = Ring::builder().build().expect_err("a ring is a descriptor");
+            let error = builder().build().expect_err("a ring is a descriptor");
             assert!(advice(&error).expect("advice").contains("ulimit -n"), "{error}");
             limit(Resource::Nofile, before);
             drop(taken);

@@ -12,8 +12,8 @@ use std::time::Duration;
 use deferring::{BufResult, CancelOutcome, Fd, Ring};
 
 use crate::support::{
-    Answer, Count, OpenInWorker, Refusal, drain, errno, finish, pipe, poll_once, refused, ring,
-    run, turn_until, until,
+    Answer, Count, OpenInWorker, Refusal, builder, check_interrupted, drain, errno, finish,
+    has_io_uring, lets_go, pipe, poll_once, refused, ring, run, turn_until, until,
 };
 
 #[test]
@@ -184,11 +184,8 @@ fn c26_found_not_found_and_running_are_all_no_errors() {
         turn_until(&ring, || cancel.outcome().is_some());
         // `Running` while it runs; when it has ended its own result is what counts.
         ran |= cancel.outcome() == Some(CancelOutcome::Running);
-        let result = finish(&ring, &open);
-        assert!(
-            matches!(errno(&result), Some(libc::ECANCELED | libc::EINTR)),
-            "nobody opens the other end: {result:?}"
-        );
+        let _peer = lets_go(&fifo);
+        check_interrupted(&finish(&ring, &open));
         ran
     });
     drain(&ring);
@@ -257,7 +254,7 @@ fn c28_after_a_cancel_the_result_comes_once_through_the_handle() {
 
 #[test]
 fn p3_each_of_many_cancelled_operations_ends_once() {
-    let ring = Ring::builder().queue_depth(8).completions(16).build().unwrap();
+    let ring = builder().queue_depth(8).completions(16).build().unwrap();
     // One read of each pipe: a second one would wait for the first in the ring.
     let pipes: Vec<_> = (0..200).map(|_| pipe()).collect();
     let (count, waker) = Count::new();
@@ -281,7 +278,7 @@ fn p3_each_of_many_cancelled_operations_ends_once() {
 
 #[test]
 fn p4_with_one_entry_and_ten_thousand_queued_a_cancel_goes_first() {
-    let ring = Ring::builder().queue_depth(1).build().unwrap();
+    let ring = builder().queue_depth(1).build().unwrap();
     let (reader, _writer) = pipe();
     let log = Arc::new(Mutex::new(Vec::new()));
     let mut read = ring.read(&reader, vec![0; 1], 0);
@@ -300,7 +297,7 @@ fn p4_with_one_entry_and_ten_thousand_queued_a_cancel_goes_first() {
 
 #[test]
 fn p4_a_cancel_of_what_is_queued_costs_no_system_call_however_much_there_is() {
-    let ring = Ring::builder().queue_depth(1).build().unwrap();
+    let ring = builder().queue_depth(1).build().unwrap();
     let nops: Vec<_> = (0..10_000).map(|_| ring.nop()).collect();
     let sent = |ring: &Ring| (ring.stats().sqes, ring.stats().own_sqes, ring.stats().enters);
     let before = sent(&ring);
@@ -344,6 +341,9 @@ fn p4_a_stale_cancel_hits_no_new_operation() {
 
 #[test]
 fn p4_a_cancel_that_was_held_up_hits_no_new_operation_in_the_same_slot() {
+    if !has_io_uring("a submit that the kernel may refuse") {
+        return;
+    }
     let ring = ring();
     let (reader, mut writer) = pipe();
     let old = ring.read(&reader, vec![0; 1], 0);

@@ -13,8 +13,8 @@ use deferring::op::{Nop, Op, Read};
 use deferring::{BufResult, CURRENT, Fd, Handle, Pending, Ring};
 
 use crate::support::{
-    Answer, BOUND, Count, bounded, drain, errno, finish, pipe, poll_once, ring, run, skipped,
-    thread_id, turn_until, until, until_asleep_in,
+    Answer, BOUND, Count, bounded, builder, drain, errno, finish, pipe, poll_once, ring, run,
+    skipped, sqpoll, thread_id, turn_until, until, until_asleep_in_a_ring,
 };
 
 #[test]
@@ -55,7 +55,7 @@ fn c13_a_wait_without_end_sees_what_another_thread_brings_about() {
         ring.submit().unwrap();
         let waiter = thread_id();
         let other = thread::spawn(move || {
-            until_asleep_in(libc::SYS_io_uring_enter, waiter);
+            until_asleep_in_a_ring(waiter);
             writer.write_all(b"x").unwrap();
         });
         assert!(ring.wait(None).unwrap());
@@ -74,7 +74,7 @@ fn c13_the_longest_time_there_is_is_waited_for_and_is_no_error() {
             ring.submit().unwrap();
             let waiter = thread_id();
             let other = thread::spawn(move || {
-                until_asleep_in(libc::SYS_io_uring_enter, waiter);
+                until_asleep_in_a_ring(waiter);
                 writer.write_all(b"x").unwrap();
                 writer
             });
@@ -157,7 +157,7 @@ fn c14_a_flood_of_new_completions_does_not_keep_a_reap_from_returning() {
     bounded(|| {
         // More than a reap looks at in one go, so that it has a reason to look again.
         const TASKS: usize = 200;
-        let ring = Ring::builder().queue_depth(256).build().unwrap();
+        let ring = builder().queue_depth(256).build().unwrap();
         let flood = Arc::new(Flood { ring: ring.clone(), wakes: AtomicUsize::new(0) });
         (0..TASKS).for_each(|_| flood.go_on());
         for _ in 0..10 {
@@ -172,14 +172,14 @@ fn c14_a_flood_of_new_completions_does_not_keep_a_reap_from_returning() {
 #[test]
 fn c14_every_mode_of_a_ring_fills_each_result() {
     let idle = Duration::from_millis(1);
-    for builder in [
-        Ring::builder().coop_taskrun(true),
-        Ring::builder().single_issuer(true),
-        Ring::builder().coop_taskrun(true).single_issuer(true),
-        Ring::builder().defer_taskrun(true),
-        Ring::builder().sqpoll_idle(idle),
-        Ring::builder().sqpoll_idle(idle).single_issuer(true),
-    ] {
+    let modes = [
+        builder().coop_taskrun(true),
+        builder().single_issuer(true),
+        builder().coop_taskrun(true).single_issuer(true),
+        builder().defer_taskrun(true),
+    ];
+    let sqpoll = sqpoll(idle).into_iter().flat_map(|one| [one.clone(), one.single_issuer(true)]);
+    for builder in modes.into_iter().chain(sqpoll) {
         let ring = builder.queue_depth(4).build().unwrap();
         let (reader, mut writer) = pipe();
         let read = ring.read(&reader, vec![0; 1], 0);
@@ -234,7 +234,7 @@ fn c16_a_completion_does_not_wait_for_those_submitted_before_it() {
 
 #[test]
 fn c17_a_reap_makes_room_for_completions_that_did_not_fit() {
-    let ring = Ring::builder().queue_depth(1).completions(2).build().unwrap();
+    let ring = builder().queue_depth(1).completions(2).build().unwrap();
     let nops: Vec<_> = (0..10).map(|_| ring.nop()).collect();
     assert_eq!(ring.submit().unwrap(), 10, "though only two completions fit");
     assert_eq!(ring.pending(), in_kernel(10));
@@ -352,7 +352,7 @@ fn c21_no_order_of_events_breaks_the_table_of_states() {
 #[test]
 fn p3_a_hundred_thousand_completions_on_a_queue_of_sixteen_all_come_and_once() {
     const OPS: usize = 100_000;
-    let ring = Ring::builder().queue_depth(8).completions(16).build().unwrap();
+    let ring = builder().queue_depth(8).completions(16).build().unwrap();
     let (count, waker) = Count::new();
     let mut nops: Vec<_> = (0..OPS).map(|_| ring.nop()).collect();
     for nop in &mut nops {
@@ -492,7 +492,7 @@ struct Walk {
 
 impl Walk {
     fn new(seed: u64) -> Self {
-        let ring = Ring::builder().queue_depth(2).completions(4).build().unwrap();
+        let ring = builder().queue_depth(2).completions(4).build().unwrap();
         let (reader, writer) = pipe();
         let (nops, reads) = (Vec::new(), Vec::new());
         let dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));

@@ -4,16 +4,18 @@
 //! see a deadline has one that is far away.
 
 use std::io;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use deferring::op::{Op, Openat2, Read, With};
-use deferring::{BufResult, Builder, CWD, CancelOutcome, Handle, PollFlags, Ring};
+use deferring::{BufResult, Builder, CWD, CancelOutcome, Fd, Handle, PollFlags, Ring};
 use rustix::event::EventfdFlags;
 
 use crate::support::{
-    BOUND, Count, Graveyard, OpenInWorker, alone, becomes_readable, bounded, drain, errno, fifo,
-    finish, park_on, pipe, poll_once, ring, run, thread_id, turn_until, until, until_asleep_in,
+    BOUND, Count, Graveyard, OpenInWorker, alone, becomes_readable, bounded, builder, drain, errno,
+    fifo, finish, lets_go, on_pool, park_on, pipe, poll_once, ring, run, sqpoll, thread_id,
+    turn_until, until, until_asleep_in_a_ring,
 };
 
 const SOON: Duration = Duration::from_millis(5);
@@ -65,11 +67,28 @@ fn an_open_that_blocks_a_worker_is_given_up() {
     let fifo = fifo(dir.path().join("fifo"));
     alone(|ring| async move {
         let open = || ring.queue(OpenInWorker::new(&fifo));
-        is_timed_out(&open().timeout(SOON).await);
+        is_given_up(open().timeout(SOON), &fifo).await;
         let open = Openat2::new(CWD, &fifo).in_worker().may_block().timeout(SOON);
-        is_timed_out(&ring.queue(open).await);
+        is_given_up(ring.queue(open), &fifo).await;
         assert_eq!(ring.in_flight(), 0);
     });
+}
+
+/// In a thread of the pool it goes on until it is let go, and opens.
+async fn is_given_up<T: Op<Output = io::Result<Fd>>>(open: Handle<T>, fifo: &Path) {
+    if !on_pool() {
+        return is_timed_out(&open.await);
+    }
+    let fifo = fifo.to_owned();
+    let peer = thread::spawn(move || {
+        thread::sleep(4 * SOON);
+        lets_go(&fifo)
+    });
+    match open.await {
+        Ok(_opened) => {}
+        not_begun => is_timed_out(&not_begun),
+    }
+    drop(peer.join().unwrap());
 }
 
 #[test]
@@ -101,13 +120,14 @@ fn an_op_that_waits_for_a_credit_is_given_up() {
     let dir = tempfile::tempdir().unwrap();
     let fifo = fifo(dir.path().join("fifo"));
     // Nothing counts as stuck, so that there are as many workers as at the beginning.
-    let ring = Ring::builder().stuck_after(LATE).build().unwrap();
+    let ring = builder().stuck_after(LATE).build().unwrap();
     let open = || ring.queue(OpenInWorker::new(&fifo));
     let opens: Vec<_> = (0..100).map(|_| open()).collect();
     let last = open().timeout(SOON);
     is_timed_out(&run(&ring, last));
     assert!(ring.pending().queued > 0 && ring.pending().in_kernel < 100, "{:?}", ring.pending());
     drop(opens);
+    let _peer = lets_go(&fifo);
     drain(&ring);
 }
 
@@ -321,10 +341,10 @@ fn a_deadline_counts_while_a_thread_sleeps_in_block_on() {
         let (watched, sleeper) = (ring.clone(), thread_id());
         let same = reader.clone();
         let other = thread::spawn(move || {
-            until_asleep_in(libc::SYS_io_uring_enter, sleeper);
+            until_asleep_in_a_ring(sleeper);
             let read = watched.poll(&same, PollFlags::IN);
             until("it is in the kernel", || watched.pending().in_kernel == 2);
-            until_asleep_in(libc::SYS_io_uring_enter, sleeper);
+            until_asleep_in_a_ring(sleeper);
             is_timed_out(&park_on(read.timeout(SOON)));
             io::Write::write_all(&mut writer, b"x").unwrap();
         });
@@ -395,7 +415,7 @@ fn a_deadline_outlives_the_thread_that_submitted_its_op() {
 
 #[test]
 fn ten_thousand_deadlines_are_one_timeout_in_the_kernel() {
-    let ring = Ring::builder().queue_depth(256).build().unwrap();
+    let ring = builder().queue_depth(256).build().unwrap();
     let (reader, _writer) = pipe();
     let reader = &reader;
     let at = Instant::now() + LATE;
@@ -417,7 +437,7 @@ fn ten_thousand_deadlines_are_one_timeout_in_the_kernel() {
 
 #[test]
 fn ten_thousand_ops_are_given_up_each_once() {
-    let ring = Ring::builder().queue_depth(256).build().unwrap();
+    let ring = builder().queue_depth(256).build().unwrap();
     let (reader, _writer) = pipe();
     let at = Instant::now() + SOON;
     let micros = Duration::from_micros;
@@ -453,13 +473,13 @@ fn deadlines_race_with_results_and_each_op_has_one_of_them() {
 }
 
 fn modes() -> Vec<Builder> {
-    vec![
-        Ring::builder(),
-        Ring::builder().coop_taskrun(true),
-        Ring::builder().single_issuer(true),
-        Ring::builder().defer_taskrun(true),
-        Ring::builder().sqpoll_idle(Duration::from_millis(1)),
-    ]
+    let modes = [
+        builder(),
+        builder().coop_taskrun(true),
+        builder().single_issuer(true),
+        builder().defer_taskrun(true),
+    ];
+    modes.into_iter().chain(sqpoll(Duration::from_millis(1))).collect()
 }
 
 /// The result, by `wait(None)` and `reap` alone.

@@ -17,8 +17,9 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, epoll};
 use rustix::io::Errno;
 
 use crate::support::{
-    BOUND, becomes_readable, bounded, errno, example, finish, output_of, park_on, pipe, poll_once,
-    ring, skipped, thread_id, turn_until, until, until_asleep, until_asleep_in, until_polling,
+    BOUND, becomes_readable, bounded, builder, errno, example, finish, output_of, park_on, pipe,
+    poll_once, ring, skipped, sqpoll, thread_id, turn_until, until, until_asleep,
+    until_asleep_in_a_ring, until_polling,
 };
 
 #[test]
@@ -74,7 +75,7 @@ fn c41_a_ring_has_one_eventfd_and_can_be_rid_of_it() {
 
 #[test]
 fn c41_a_reap_leaves_nothing_in_the_kernel_of_which_no_signal_will_tell() {
-    for builder in [Ring::builder().defer_taskrun(true), Ring::builder().coop_taskrun(true)] {
+    for builder in [builder().defer_taskrun(true), builder().coop_taskrun(true)] {
         let ring = builder.build().unwrap();
         let eventfd = eventfd();
         ring.register_eventfd(&eventfd).unwrap();
@@ -92,6 +93,19 @@ fn c41_a_reap_leaves_nothing_in_the_kernel_of_which_no_signal_will_tell() {
         assert_eq!(read.try_take().unwrap().unwrap().0, 1);
         nop.try_take().expect("reaped").unwrap();
     }
+}
+
+#[test]
+fn c41_a_reap_takes_what_did_not_fit_as_well() {
+    // As many as a reap takes at once, and one more.
+    let ring = builder().queue_depth(64).completions(64).build().unwrap();
+    let eventfd = eventfd();
+    ring.register_eventfd(&eventfd).unwrap();
+    let nops: Vec<_> = (0..65).map(|_| ring.nop()).collect();
+    ring.submit().unwrap();
+    take_signals(&eventfd).unwrap();
+    assert_eq!(ring.reap().unwrap(), 65, "of the last one nobody would tell");
+    nops.iter().for_each(|nop| nop.try_take().expect("reaped").unwrap());
 }
 
 /// Has `watched` of the ring wake a loop that sleeps on it, ten times. `quiet` takes back what it
@@ -117,13 +131,13 @@ fn wakes_a_sleeping_loop(ring: &Ring, watched: &impl AsFd, quiet: impl Fn()) {
 #[test]
 fn c41_an_eventfd_wakes_a_sleeping_loop_in_every_mode() {
     let idle = Duration::from_millis(1);
-    for builder in [
-        Ring::builder(),
-        Ring::builder().coop_taskrun(true),
-        Ring::builder().single_issuer(true),
-        Ring::builder().defer_taskrun(true),
-        Ring::builder().sqpoll_idle(idle),
-    ] {
+    let modes = [
+        builder(),
+        builder().coop_taskrun(true),
+        builder().single_issuer(true),
+        builder().defer_taskrun(true),
+    ];
+    for builder in modes.into_iter().chain(sqpoll(idle)) {
         let ring = builder.build().unwrap();
         let eventfd = eventfd();
         ring.register_eventfd(&eventfd).unwrap();
@@ -136,12 +150,8 @@ fn c41_an_eventfd_wakes_a_sleeping_loop_in_every_mode() {
 #[test]
 fn c41_the_rings_own_descriptor_wakes_a_sleeping_loop_except_with_defer_taskrun() {
     let idle = Duration::from_millis(1);
-    for builder in [
-        Ring::builder(),
-        Ring::builder().coop_taskrun(true),
-        Ring::builder().single_issuer(true),
-        Ring::builder().sqpoll_idle(idle),
-    ] {
+    let modes = [builder(), builder().coop_taskrun(true), builder().single_issuer(true)];
+    for builder in modes.into_iter().chain(sqpoll(idle)) {
         let ring = builder.build().unwrap();
         wakes_a_sleeping_loop(&ring, &ring, || {});
     }
@@ -224,7 +234,7 @@ fn c43_while_one_thread_waits_in_the_ring_others_queue_submit_and_look() {
         };
         let waiter = told.recv().unwrap();
         for _ in 0..100 {
-            until_asleep_in(libc::SYS_io_uring_enter, waiter);
+            until_asleep_in_a_ring(waiter);
             let nop = ring.nop();
             assert_eq!((ring.pending().queued, ring.in_flight()), (1, 1));
             drop(nop);
@@ -240,7 +250,7 @@ fn c43_while_one_thread_waits_in_the_ring_others_queue_submit_and_look() {
 #[test]
 fn c43_the_ring_as_the_point_where_a_scheduler_waits() {
     bounded(|| {
-        let ring = Ring::builder().defer_taskrun(true).coop_taskrun(true).build().unwrap();
+        let ring = builder().defer_taskrun(true).coop_taskrun(true).build().unwrap();
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let ours = Fd::from(ours);
         let peer = thread::spawn(move || {
@@ -302,7 +312,7 @@ fn c43_a_thread_asleep_in_block_on_sends_what_others_queue() {
         };
         let sleeper_id = told.recv().unwrap();
         for _ in 0..100 {
-            until_asleep_in(libc::SYS_io_uring_enter, sleeper_id);
+            until_asleep_in_a_ring(sleeper_id);
             park_on(ring.nop()).unwrap();
             let (pipe, _writer) = pipe();
             let read = ring.read(&pipe, vec![0; 1], 0);
@@ -341,7 +351,7 @@ fn c43_a_short_block_on_beside_a_long_one_leaves_the_long_one_its_bell() {
                 })
             };
             let (waker, woken, sleeper) = told.recv().unwrap();
-            until_asleep_in(libc::SYS_io_uring_enter, sleeper);
+            until_asleep_in_a_ring(sleeper);
             let short = thread_id();
             let (reader, mut writer) = pipe();
             let watched = ring.clone();
@@ -370,7 +380,7 @@ fn c43_a_future_that_wakes_itself_costs_no_system_call_for_that() {
         let (watched, sleeper) = (ring.clone(), thread_id());
         let other = thread::spawn(move || {
             until("the read is in the kernel", || watched.pending().in_kernel == 1);
-            until_asleep_in(libc::SYS_io_uring_enter, sleeper);
+            until_asleep_in_a_ring(sleeper);
             writer.write_all(b"x").unwrap();
         });
         let mut read = ring.read(&reader, vec![0; 1], 0);
@@ -400,7 +410,7 @@ fn c43_block_on_wakes_for_what_is_not_the_rings() {
             let (rung, waiting) = (Arc::new(AtomicBool::new(false)), Arc::clone(&task));
             let (sleeper, rings) = (thread_id(), Arc::clone(&rung));
             let other = thread::spawn(move || {
-                until_asleep_in(libc::SYS_io_uring_enter, sleeper);
+                until_asleep_in_a_ring(sleeper);
                 rings.store(true, Ordering::SeqCst);
                 waiting.lock().unwrap().take().expect("it waits").wake();
             });
@@ -450,7 +460,7 @@ fn c44_a_wait_of_no_time_does_not_wait_and_costs_no_system_call() {
 
 #[test]
 fn c44_a_wait_of_no_time_fetches_what_the_kernel_hands_over_only_when_asked() {
-    for builder in [Ring::builder().coop_taskrun(true), Ring::builder().defer_taskrun(true)] {
+    for builder in [builder().coop_taskrun(true), builder().defer_taskrun(true)] {
         let ring = builder.build().unwrap();
         let (reader, mut writer) = pipe();
         let read = ring.read(&reader, vec![0; 1], 0);

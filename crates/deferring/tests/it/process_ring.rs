@@ -3,10 +3,10 @@
 use std::io::ErrorKind;
 use std::thread;
 
-use deferring::{Ring, RingError, fs};
+use deferring::{RingError, fs};
 use futures_executor::block_on;
 
-use crate::support::{in_a_process_of_its_own, in_time, this_test};
+use crate::support::{builder, in_a_process_of_its_own, in_time, this_test};
 
 #[test]
 fn functions_that_are_given_no_ring_use_the_ring_of_the_process_on_any_executor() {
@@ -51,10 +51,10 @@ fn threads_that_ask_for_the_ring_of_the_process_at_once_get_one_ring() {
 #[test]
 fn the_ring_of_the_process_is_configured_once_before_it_is_used() {
     in_a_process_of_its_own(this_test!(), || {
-        let ring = Ring::builder().queue_depth(8).start_for_process().unwrap();
+        let ring = builder().queue_depth(8).start_for_process().unwrap();
         assert!(std::ptr::eq(ring, deferring::ring().unwrap()));
         assert_eq!(deferring::ring().unwrap().queue_depth(), 8);
-        let error = Ring::builder().start_for_process().unwrap_err();
+        let error = builder().start_for_process().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AlreadyExists);
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<RingError>()).unwrap();
         assert!(inner.advice().unwrap().contains("Start it once"));

@@ -8,21 +8,23 @@ use std::any::Any;
 use std::fs::File;
 use std::future::{Future, IntoFuture, poll_fn};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic::resume_unwind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use deferring::op::{Op, Opcode, Sqe};
-use deferring::{Fd, Handle, IoBuf, IoBufMut, Ring, StandIn, block_on};
-use rustix::event::{PollFd, PollFlags};
+use deferring::op::{Op, Opcode, Place, Read, Sqe};
+use deferring::{
+    BackendKind, BufResult, Builder, Fd, Handle, IoBuf, IoBufMut, Lease, Ring, StandIn, block_on,
+};
+use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags};
 
@@ -30,7 +32,58 @@ use rustix::process::{Pid, PidfdFlags};
 pub(crate) const BOUND: Duration = Duration::from_secs(20);
 
 pub(crate) fn ring() -> Ring {
-    Ring::builder().queue_depth(8).build().expect("a ring")
+    builder().queue_depth(8).build().expect("a ring")
+}
+
+// Which kernel serves.
+
+/// To make rings with: on the pool, if `DEFERRING_TEST_BACKEND` is `pool`; else as it comes.
+pub(crate) fn builder() -> Builder {
+    let asked = std::env::var_os("DEFERRING_TEST_BACKEND");
+    if asked.is_some_and(|asked| asked == "pool") {
+        Ring::builder().pool_only()
+    } else {
+        Ring::builder()
+    }
+}
+
+/// Whether rings are on the pool: asked for, or where io_uring is refused.
+pub(crate) fn on_pool() -> bool {
+    static ON_POOL: OnceLock<bool> = OnceLock::new();
+    *ON_POOL.get_or_init(|| ring().backend().kind() == BackendKind::Pool)
+}
+
+/// Whether there is what a story is about that io_uring alone has; says so if not.
+pub(crate) fn has_io_uring(about: &str) -> bool {
+    if on_pool() {
+        skipped(&format!("io_uring: {about}"));
+    }
+    !on_pool()
+}
+
+/// A builder of rings whose SQEs a thread of the kernel takes, where there are such rings.
+pub(crate) fn sqpoll(idle: Duration) -> Option<Builder> {
+    has_io_uring("a kernel thread that submits (SQPOLL)").then(|| builder().sqpoll_idle(idle))
+}
+
+/// Lets opens of a FIFO go, for as long as the result is kept, where a cancel does not interrupt
+/// them: in threads of the pool.
+#[must_use]
+pub(crate) fn lets_go(fifo: &Path) -> Option<File> {
+    on_pool().then(|| both_ways(fifo))
+}
+
+/// Opens a FIFO to read and to write, which waits for nobody.
+pub(crate) fn both_ways(fifo: &Path) -> File {
+    File::options().read(true).write(true).open(fifo).expect("a FIFO")
+}
+
+/// Checks the result of an open that was cancelled while it blocked a worker. One in a thread of
+/// the pool goes on until it is [let go](lets_go).
+#[track_caller]
+pub(crate) fn check_interrupted(result: &io::Result<Fd>) {
+    let interrupted = matches!(errno(result), Some(libc::ECANCELED | libc::EINTR));
+    assert!(interrupted || on_pool() && result.is_ok(), "{result:?}");
 }
 
 /// Runs a future on a ring of its own; for stories about one op.
@@ -162,16 +215,22 @@ pub(crate) fn thread_id() -> i32 {
     rustix::thread::gettid().as_raw_nonzero().get()
 }
 
-/// Returns when that thread of ours sleeps in this system call.
-pub(crate) fn until_asleep_in(call: libc::c_long, thread: i32) {
-    until("the other thread sleeps", || sleeps_in(call, thread));
+/// Returns when that thread of ours sleeps in a ring.
+pub(crate) fn until_asleep_in_a_ring(thread: i32) {
+    until("the other thread sleeps", || sleeps_in_a_ring(thread));
 }
 
 /// Returns when that thread of ours sleeps in a ring or is parked.
 pub(crate) fn until_asleep(thread: i32) {
     until("the other thread sleeps", || {
-        sleeps_in(libc::SYS_io_uring_enter, thread) || sleeps_in(libc::SYS_futex, thread)
+        sleeps_in_a_ring(thread) || sleeps_in(libc::SYS_futex, thread)
     });
+}
+
+fn sleeps_in_a_ring(thread: i32) -> bool {
+    // A ring without io_uring is waited for by poll(2).
+    let call = if on_pool() { libc::SYS_ppoll } else { libc::SYS_io_uring_enter };
+    sleeps_in(call, thread)
 }
 
 /// Returns when that thread of ours sleeps in a loop of its own.
@@ -182,6 +241,32 @@ pub(crate) fn until_polling(thread: i32) {
 fn sleeps_in(call: libc::c_long, thread: i32) -> bool {
     let syscall = std::fs::read_to_string(format!("/proc/self/task/{thread}/syscall"));
     syscall.expect("a thread of ours").starts_with(&format!("{call} "))
+}
+
+/// Counts completions before anybody reaps them. Threads give them a little after what brought them
+/// about.
+pub(crate) struct Came(Option<OwnedFd>);
+
+impl Came {
+    /// Takes the place of the ring's eventfd.
+    pub(crate) fn count(ring: &Ring) -> Self {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let eventfd = || rustix::event::eventfd(0, flags).expect("an eventfd");
+        let eventfd = on_pool().then(eventfd);
+        eventfd.iter().for_each(|eventfd| ring.register_eventfd(eventfd).expect("the only one"));
+        Self(eventfd)
+    }
+
+    /// Returns when so many have come since.
+    pub(crate) fn until(self, completions: u64) {
+        let Some(eventfd) = self.0 else { return };
+        let (mut came, mut more) = (0, [0; 8]);
+        until("they come", || {
+            let any = rustix::io::read(&eventfd, &mut more).is_ok();
+            came += if any { u64::from_ne_bytes(more) } else { 0 };
+            came >= completions
+        });
+    }
 }
 
 /// A waker that counts.
@@ -370,7 +455,7 @@ unsafe impl Op for Answer {
 pub(crate) struct OpenInWorker(std::ffi::CString);
 
 impl OpenInWorker {
-    pub(crate) fn new(path: &std::path::Path) -> Self {
+    pub(crate) fn new(path: &Path) -> Self {
         use std::os::unix::ffi::OsStrExt;
         Self(std::ffi::CString::new(path.as_os_str().as_bytes()).expect("no NUL"))
     }
@@ -396,6 +481,63 @@ unsafe impl Op for OpenInWorker {
         let raw = i32::try_from(result?).expect("a descriptor is an int");
         // SAFETY: the kernel has just made it, for us.
         Ok(unsafe { Fd::from_raw(raw) })
+    }
+}
+
+/// A read that its kernel does not let go of: of a pipe, while a test refuses the ring's system
+/// calls. The pool's cannot be refused, so that there it is the open of a FIFO.
+pub(crate) struct Hangs {
+    read: Read<Told>,
+    open: Option<OpenInWorker>,
+}
+
+impl Hangs {
+    pub(crate) fn new(pipe: &Fd, fifo: &Path, buf: Told) -> Self {
+        let open = on_pool().then(|| OpenInWorker::new(fifo));
+        Self { read: Read::new(pipe, buf, 0), open }
+    }
+
+    /// Returns when so many of them hang.
+    pub(crate) fn until_stuck(count: usize) {
+        until("they hang", || !on_pool() || threads_stuck_in(libc::SYS_openat2) == count);
+    }
+}
+
+/// How many threads of the pool sleep in this system call.
+pub(crate) fn threads_stuck_in(call: libc::c_long) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("proc").map_while(Result::ok);
+    let stuck = |task: &std::fs::DirEntry| {
+        // It may have ended meanwhile.
+        let read = |name| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+        read("comm") == "deferring-pool\n" && read("syscall").starts_with(&format!("{call} "))
+    };
+    tasks.filter(stuck).count()
+}
+
+// SAFETY: as one op inside or the other, which are moved with it.
+unsafe impl Op for Hangs {
+    type Output = BufResult<usize, Told>;
+    const CODE: Opcode = Opcode::READ;
+
+    fn place(&self) -> Place {
+        self.open.as_ref().map_or_else(|| self.read.place(), Op::place)
+    }
+
+    fn encode(&mut self, sqe: &mut Sqe) {
+        if let Some(open) = &mut self.open {
+            sqe.opcode = OpenInWorker::CODE;
+            open.encode(sqe);
+        } else {
+            self.read.encode(sqe);
+        }
+    }
+
+    fn let_go(&mut self, leases: &mut Vec<Lease>) {
+        self.read.let_go(leases);
+    }
+
+    fn decode(self, result: io::Result<u32>) -> BufResult<usize, Told> {
+        self.read.decode(result)
     }
 }
 

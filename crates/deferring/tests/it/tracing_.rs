@@ -11,15 +11,17 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use deferring::{BufResult, Handle, PollFlags, Ring, leaked_ops};
+use deferring::op::{Op, Opcode, Sqe};
+use deferring::{BufResult, Handle, PollFlags, leaked_ops};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::with_default;
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::support::{
-    Answer, OpenInWorker, Refusal, bounded, drain, errno, fifo, finish, in_a_process_of_its_own,
-    pipe, refused, ring, run, this_test, turn_until, until,
+    Answer, Graveyard, Hangs, OpenInWorker, Refusal, bounded, builder, drain, errno, fifo, finish,
+    has_io_uring, in_a_process_of_its_own, lets_go, pipe, refused, ring, run, this_test,
+    turn_until, until,
 };
 
 // Spans.
@@ -116,18 +118,33 @@ fn an_op_that_is_sent_again_is_told_with_why() {
     let told = Told::default();
     with_default(told.clone(), || {
         let ring = ring();
-        let (reader, mut writer) = pipe();
-        let read = ring.read(&reader, vec![0; 1], 0);
-        thread::scope(|scope| scope.spawn(|| ring.submit().unwrap()).join()).unwrap();
-        writer.write_all(b"x").unwrap();
-        assert_eq!(finish(&ring, &read).unwrap().0, 1);
+        let again = ring.queue(NotAtFirst(Answer(-libc::ECANCELED)));
+        assert_eq!(finish(&ring, &again).unwrap(), 1);
     });
     let again = told.only("sent again");
     assert_eq!(again.level, Level::DEBUG);
-    assert_eq!(again.field("opcode"), "Read");
+    assert_eq!(again.field("opcode"), "Nop");
     assert_eq!(again.field("result"), (-libc::ECANCELED).to_string());
     assert_eq!(again.field("tries"), "1");
-    assert_eq!(told.spans(), [span("Read", Some(1), true)], "one op, one span");
+    assert_eq!(told.spans(), [span("Nop", Some(1), true)], "one op, one span");
+}
+
+/// An op that comes to nothing at first.
+struct NotAtFirst(Answer);
+
+// SAFETY: names no memory.
+unsafe impl Op for NotAtFirst {
+    type Output = std::io::Result<u32>;
+    const CODE: Opcode = Answer::CODE;
+
+    fn encode(&mut self, sqe: &mut Sqe) {
+        self.0.encode(sqe);
+        self.0 = Answer(1);
+    }
+
+    fn decode(self, result: std::io::Result<u32>) -> std::io::Result<u32> {
+        self.0.decode(result)
+    }
 }
 
 #[test]
@@ -136,10 +153,11 @@ fn what_is_stuck_and_the_workers_that_replace_it_are_told() {
     let fifo = fifo(dir.path().join("fifo"));
     let told = Told::default();
     with_default(told.clone(), || {
-        let ring = Ring::builder().stuck_after(Duration::from_millis(1)).build().unwrap();
+        let ring = builder().stuck_after(Duration::from_millis(1)).build().unwrap();
         let opens: Vec<_> = (0..3).map(|_| ring.queue(OpenInWorker::new(&fifo))).collect();
         turn_until(&ring, || ring.stats().stuck == 3);
         drop(opens);
+        let _peer = lets_go(&fifo);
         drain(&ring);
     });
     let stuck: usize =
@@ -155,7 +173,7 @@ fn what_is_stuck_and_the_workers_that_replace_it_are_told() {
 fn completions_that_did_not_fit_are_told() {
     let told = Told::default();
     with_default(told.clone(), || {
-        let ring = Ring::builder().queue_depth(8).completions(16).build().unwrap();
+        let ring = builder().queue_depth(8).completions(16).build().unwrap();
         (0..100).for_each(|_| ring.nop().detach());
         ring.submit().unwrap();
         drain(&ring);
@@ -166,6 +184,9 @@ fn completions_that_did_not_fit_are_told() {
 
 #[test]
 fn a_limit_that_cannot_be_changed_is_told_once() {
+    if !has_io_uring("a limit on workers that the kernel may refuse to raise") {
+        return;
+    }
     in_a_process_of_its_own(this_test!(), || {
         let told = Told::default();
         let ring = ring();
@@ -186,10 +207,15 @@ fn a_limit_that_cannot_be_changed_is_told_once() {
 fn a_leak_is_told() {
     in_a_process_of_its_own(this_test!(), || {
         let told = Told::default();
-        let ring = Ring::builder().drain_timeout(Duration::ZERO).build().unwrap();
+        let ring = builder().drain_timeout(Duration::ZERO).build().unwrap();
         let pipes = [pipe(), pipe()];
-        let reads = pipes.each_ref().map(|(reader, _)| ring.read(reader, vec![0; 1], 0));
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = fifo(dir.path().join("fifo"));
+        let hangs =
+            |(reader, _): &_| ring.queue(Hangs::new(reader, &fifo, Graveyard::default().buffer()));
+        let reads = pipes.each_ref().map(hangs);
         ring.submit().unwrap();
+        Hangs::until_stuck(2);
         refused(libc::SYS_io_uring_enter, Refusal::TakesNothing, || {
             with_default(told.clone(), || drop(ring));
         });
@@ -202,6 +228,9 @@ fn a_leak_is_told() {
 
 #[test]
 fn a_ring_that_is_poisoned_is_told_once() {
+    if !has_io_uring("a ring that the kernel may refuse for good") {
+        return;
+    }
     in_a_process_of_its_own(this_test!(), || {
         let told = Told::default();
         refused(libc::SYS_io_uring_enter, Refusal::Fails(libc::EPERM), || {
@@ -229,7 +258,7 @@ fn p11_a_subscriber_may_use_the_ring_from_everything_it_is_told() {
     bounded(|| {
         let dir = tempfile::tempdir().unwrap();
         let fifo = fifo(dir.path().join("fifo"));
-        let ring = Ring::builder()
+        let ring = builder()
             .queue_depth(8)
             .completions(16)
             .stuck_after(Duration::from_millis(1))
@@ -255,6 +284,7 @@ fn p11_a_subscriber_may_use_the_ring_from_everything_it_is_told() {
             run(&ring, ring.queue(Answer(-libc::EINTR))).unwrap_err();
             run(&ring, ring.cancel_all());
             drop((polls, open));
+            let _peer = lets_go(&fifo);
             drain(&ring);
             run(&ring, ring.shutdown(std::time::Instant::now() + crate::support::BOUND));
         });
@@ -267,7 +297,7 @@ fn p11_a_subscriber_that_panics_leaves_the_ring_whole() {
     // A panic while another unwinds would end the process.
     in_a_process_of_its_own(this_test!(), || {
         for when in [Call::NewSpan, Call::Record, Call::Event, Call::Close] {
-            let ring = Ring::builder().queue_depth(8).completions(16).build().unwrap();
+            let ring = builder().queue_depth(8).completions(16).build().unwrap();
             let (reader, mut writer) = pipe();
             let reads: Vec<_> = (0..3).map(|_| ring.read(&reader, vec![0; 1], 0)).collect();
             let nops: Vec<_> = (0..100).map(|_| ring.nop()).collect();
@@ -309,12 +339,13 @@ fn p11_the_end_of_a_ring_does_not_panic_when_a_subscriber_does() {
         let dir = tempfile::tempdir().unwrap();
         let fifo = fifo(dir.path().join("fifo"));
         for when in [Call::Record, Call::Event] {
-            let ring = Ring::builder().completions(16).queue_depth(8).build().unwrap();
+            let ring = builder().completions(16).queue_depth(8).build().unwrap();
             let (reader, _writer) = pipe();
             let open = ring.queue(OpenInWorker::new(&fifo));
             let read = ring.read(&reader, vec![7; 3], 0);
             let polls: Vec<_> = (0..50).map(|_| ring.poll(&reader, PollFlags::IN)).collect();
             ring.submit().unwrap();
+            let _peer = lets_go(&fifo);
             // A thread that has not submitted before is told what its workers' limit is.
             let told = thread::scope(|scope| {
                 let drops = || {

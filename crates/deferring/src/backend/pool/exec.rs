@@ -139,19 +139,23 @@ fn path_or_none<'a>(address: u64, flags: AtFlags) -> Result<&'a CStr, Errno> {
     }
 }
 
-/// The buffers of a transfer: an array of them, or the one that the SQE itself names.
-fn buffers(sqe: &Sqe) -> Result<Vec<libc::iovec>, Errno> {
+/// The buffers of a transfer: the op's array of them, or the one that the SQE itself names, which
+/// is put into `one`.
+fn buffers(sqe: &Sqe, one: &mut libc::iovec) -> Result<(*mut libc::iovec, usize), Errno> {
+    let len = sqe.len as usize;
     if matches!(sqe.opcode, Opcode::READV | Opcode::WRITEV) {
-        let count = sqe.len as usize;
-        if count == 0 {
-            return Ok(Vec::new());
-        }
-        // SAFETY: an array of the op's, of that many.
-        return Ok(unsafe { std::slice::from_raw_parts(at(sqe.addr)?, count) }.to_vec());
+        return if len == 0 {
+            Ok((one, 0))
+        } else {
+            Ok((at::<libc::iovec>(sqe.addr)?.cast_mut(), len))
+        };
     }
-    let base = if sqe.len == 0 { std::ptr::null() } else { at::<libc::c_void>(sqe.addr)? };
-    Ok(vec![libc::iovec { iov_base: base.cast_mut(), iov_len: sqe.len as usize }])
+    let base = if len == 0 { std::ptr::null() } else { at::<libc::c_void>(sqe.addr)? };
+    *one = libc::iovec { iov_base: base.cast_mut(), iov_len: len };
+    Ok((one, 1))
 }
+
+const NOWHERE: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
 
 // Calls.
 
@@ -161,25 +165,23 @@ fn flags(sqe: &Sqe, nowait: bool) -> ReadWriteFlags {
 }
 
 fn read(sqe: &Sqe, nowait: bool) -> Result<usize, Errno> {
-    let (fd, mut buffers) = (fd(sqe.fd)?, buffers(sqe)?);
-    // SAFETY: `IoSliceMut` has the layout of an iovec; each is memory of the op's to be filled,
-    // which nobody reads before the last CQE.
-    let parts = unsafe {
-        std::slice::from_raw_parts_mut(buffers.as_mut_ptr().cast::<IoSliceMut<'_>>(), buffers.len())
-    };
+    let (fd, mut one) = (fd(sqe.fd)?, NOWHERE);
+    let (first, count) = buffers(sqe, &mut one)?;
+    // SAFETY: `IoSliceMut` has the layout of an iovec; each is memory of the op's to be filled.
+    // Nobody reads it, nor touches the array, before the last CQE.
+    let parts = unsafe { std::slice::from_raw_parts_mut(first.cast::<IoSliceMut<'_>>(), count) };
     transfer(sqe, nowait, |at, flags| rustix::io::preadv2(fd, parts, at, flags))
 }
 
 fn write(sqe: &Sqe, nowait: bool) -> Result<usize, Errno> {
-    let (fd, buffers) = (fd(sqe.fd)?, buffers(sqe)?);
+    let (fd, mut one) = (fd(sqe.fd)?, NOWHERE);
+    let (first, count) = buffers(sqe, &mut one)?;
     if is_empty_message(sqe) {
         let flags = if nowait { SendFlags::DONTWAIT } else { SendFlags::empty() };
         return rustix::net::send(fd, &[], flags | SendFlags::NOSIGNAL);
     }
     // SAFETY: `IoSlice` has the layout of an iovec; each is memory of the op's, filled.
-    let parts = unsafe {
-        std::slice::from_raw_parts(buffers.as_ptr().cast::<IoSlice<'_>>(), buffers.len())
-    };
+    let parts = unsafe { std::slice::from_raw_parts(first.cast::<IoSlice<'_>>(), count) };
     transfer(sqe, nowait, |at, flags| rustix::io::pwritev2(fd, parts, at, flags))
 }
 
@@ -211,7 +213,11 @@ pub(super) fn is_over_at_once(sqe: &Sqe) -> bool {
 }
 
 fn len(sqe: &Sqe) -> usize {
-    buffers(sqe).map_or(0, |all| all.iter().map(|part| part.iov_len).sum())
+    let mut one = NOWHERE;
+    let Ok((first, count)) = buffers(sqe, &mut one) else { return 0 };
+    // SAFETY: an array of the op's, of that many, or `one`.
+    let parts = unsafe { std::slice::from_raw_parts(first, count) };
+    parts.iter().map(|part| part.iov_len).sum()
 }
 
 /// What `pwritev2` does not trouble a socket with, and io_uring does.
@@ -227,7 +233,7 @@ fn is_wrong_way(sqe: &Sqe) -> bool {
         _ => OFlags::RDONLY,
     };
     let flags = fd(sqe.fd).and_then(rustix::fs::fcntl_getfl);
-    flags.is_ok_and(|flags| flags & OFlags::RWMODE == wrong) || is_name(sqe.fd)
+    flags.is_ok_and(|flags| flags & OFlags::RWMODE == wrong || flags.contains(OFlags::PATH))
 }
 
 /// Whether a descriptor was opened by `O_PATH`.

@@ -8,7 +8,10 @@
 
 mod exec;
 mod poller;
+mod threads;
 mod workers;
+
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::FileType;
@@ -18,6 +21,7 @@ use super::{Backend, Wire};
 use crate::op::{Cqe, Opcode, Sqe};
 use crate::sync::Arc;
 use poller::Poller;
+use threads::Threads;
 use workers::Workers;
 
 /// What it can do.
@@ -38,6 +42,8 @@ pub(super) fn supports(opcode: Opcode) -> bool {
 
 pub(super) struct Pool {
     shared: Arc<Shared>,
+    /// Whose threads they are: a child that was forked has none.
+    process: u32,
 }
 
 /// What its threads share.
@@ -45,21 +51,33 @@ struct Shared {
     wire: Wire,
     workers: Workers,
     poller: Poller,
+    threads: Arc<Threads>,
 }
+
+/// How long the end of a pool waits for threads that are about to end, at most.
+const END_MAX: Duration = Duration::from_secs(1);
 
 impl Pool {
     pub(super) fn new(wire: &Wire, most: u32) -> Result<Self, Errno> {
-        let shared =
-            Shared { wire: wire.clone(), workers: Workers::new(most), poller: Poller::new()? };
-        Ok(Self { shared: Arc::new(shared) })
+        let shared = Shared {
+            wire: wire.clone(),
+            workers: Workers::new(most),
+            poller: Poller::new()?,
+            threads: Arc::default(),
+        };
+        Ok(Self { shared: Arc::new(shared), process: std::process::id() })
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        // Its threads end when they come to it: one may be stuck in a call.
+        if self.process != std::process::id() {
+            return; // Whoever held a lock may be gone.
+        }
         self.shared.workers.end();
         self.shared.poller.end();
+        // They keep descriptors open. One that is stuck in a call ends when it comes to it.
+        self.shared.threads.wait(END_MAX, || self.shared.workers.busy());
     }
 }
 
@@ -100,9 +118,7 @@ impl Shared {
             Opcode::TIMEOUT_REMOVE => self.change_timeout(&sqe),
             Opcode::POLL_REMOVE => self.change_poll(&sqe),
             Opcode::ASYNC_CANCEL => self.cancel(&sqe),
-            Opcode::READ | Opcode::WRITE | Opcode::READV | Opcode::WRITEV
-                if sqe.flags == 0 && waits(sqe.fd) =>
-            {
+            Opcode::READ | Opcode::WRITE | Opcode::READV | Opcode::WRITEV if waits(sqe.fd) => {
                 self.transfer(sqe);
             }
             _ => Workers::add(self, sqe, false),
@@ -143,10 +159,13 @@ impl Shared {
     fn transfer_later(self: &Arc<Self>, sqe: Sqe) {
         let events = interest(&sqe);
         match Poller::watch(self, sqe, events) {
-            Ok(()) => self.workers.over(&sqe),
+            Ok(()) => {}
             // It cannot be watched: then it does not wait.
             Err(Errno::PERM) => Workers::add(self, sqe, false),
-            Err(errno) => self.answer(&sqe, Err(errno)),
+            Err(errno) => {
+                self.workers.over(&sqe);
+                self.answer(&sqe, Err(errno));
+            }
         }
     }
 
@@ -165,7 +184,7 @@ impl Shared {
         }
         match Poller::watch(self, sqe, events) {
             Ok(()) => {}
-            // Of what never changes epoll says otherwise than io_uring.
+            // It has no other events.
             Err(Errno::PERM) => self.answer(&sqe, Err(Errno::INVAL)),
             Err(errno) => self.answer(&sqe, Err(errno)),
         }
@@ -186,21 +205,16 @@ impl Shared {
         if cancel.op_flags != 0 {
             return self.answer(cancel, Err(Errno::INVAL));
         }
-        let is_target = |sqe: &Sqe| sqe.user_data == cancel.addr;
-        let result = if let Some(target) = self.take_waiting(is_target) {
+        let waiting = self.poller.take(|sqe| sqe.user_data == cancel.addr);
+        let result = if let Some(target) = waiting.or_else(|| self.workers.take(cancel.addr)) {
             self.answer(&target, Err(Errno::CANCELED));
             Ok(0)
-        } else if self.workers.runs(cancel.addr) {
+        } else if self.workers.cancel(cancel.addr) {
             Err(Errno::ALREADY)
         } else {
             Err(Errno::NOENT)
         };
         self.answer(cancel, result);
-    }
-
-    /// An op that nobody has begun.
-    fn take_waiting(&self, is_it: impl Fn(&Sqe) -> bool) -> Option<Sqe> {
-        self.poller.take(&is_it).or_else(|| self.workers.take(&is_it))
     }
 
     fn change_timeout(&self, change: &Sqe) {

@@ -15,11 +15,12 @@ use rustix::event::{EventfdFlags, PollFlags};
 use rustix::io::Errno;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
+use super::threads::Threads;
+use super::workers::Workers;
 use super::{Shared, exec, poll_now};
-use crate::op::{KernelTimespec, Sqe};
+use crate::op::{KernelTimespec, Opcode, Sqe};
 use crate::sync::Arc;
 use crate::sync::plain::Mutex;
-use crate::threads;
 use crate::time::Clock;
 
 const CLOCKS: [(Clock, TimerfdClockId); 3] = [
@@ -76,18 +77,26 @@ impl Poller {
         let mut state = shared.poller.state.lock();
         if !state.running {
             let kept = Arc::clone(shared);
-            threads::spawn("deferring-poll", move || run(&kept)).map_err(|_| Errno::CANCELED)?;
+            let spawned = Threads::spawn(&shared.threads, "deferring-poll", kept, run);
+            spawned.map_err(|_| Errno::CANCELED)?;
             state.running = true;
         }
         Ok(())
     }
 
     /// Has an op wait until its descriptor is ready.
+    ///
+    /// # Errors
+    /// `EPERM` if the descriptor cannot be watched; `ECANCELED` if that was asked for.
     pub(super) fn watch(shared: &Arc<Shared>, sqe: Sqe, events: PollFlags) -> Result<(), Errno> {
         Self::start(shared)?;
         let this = &shared.poller;
         let fd = exec::fd(sqe.fd)?;
         let mut state = this.state.lock();
+        // It may come from a worker. From here on a cancel finds it here.
+        if shared.workers.over(&sqe) {
+            return Err(Errno::CANCELED);
+        }
         let waiters = state.watched.entry(sqe.fd).or_default();
         waiters.push(Waiter { sqe, events });
         let armed = this.arm(fd, waiters);
@@ -114,13 +123,16 @@ impl Poller {
     }
 
     /// A descriptor has something to say: who waited for that.
-    fn look(&self, raw: RawFd) -> Found {
+    fn look(&self, workers: &Workers, raw: RawFd) -> Found {
         let mut found = Found::new();
         let mut state = self.state.lock();
         let Some(waiters) = state.watched.get_mut(&raw) else { return found };
         waiters.retain(|waiter| {
             let ready = poll_now(raw, waiter.events).unwrap_or(PollFlags::ERR);
             if !ready.is_empty() {
+                if waiter.sqe.opcode != Opcode::POLL_ADD {
+                    workers.expect(&waiter.sqe);
+                }
                 found.push((waiter.sqe, ready));
             }
             ready.is_empty()
@@ -255,7 +267,7 @@ fn run(shared: &Arc<Shared>) {
             match event.data.u64().checked_sub(BELL) {
                 None => {
                     let raw = RawFd::try_from(event.data.u64()).expect("a descriptor");
-                    for (sqe, ready) in this.look(raw) {
+                    for (sqe, ready) in this.look(&shared.workers, raw) {
                         shared.is_ready(sqe, ready);
                     }
                 }

@@ -1,22 +1,27 @@
 //! Threads that make blocking calls.
 //!
 //! They are made when something waits and none is idle, up to a limit that the ring raises for
-//! every op that is stuck, and end when they have been idle for a while. Nobody joins them. Not:
-//! what they do (`exec.rs`).
+//! every op that is stuck, and end when they have been idle for a while. Not: what they do
+//! (`exec.rs`), nor who waits for their end (`threads.rs`).
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use rustix::io::Errno;
 
 use super::Shared;
+use super::threads::Threads;
 use crate::op::Sqe;
 use crate::sync::Arc;
 use crate::sync::plain::{Condvar, Mutex};
-use crate::threads;
 
 /// How long a thread stays without work.
 const IDLE_MAX: Duration = Duration::from_secs(10);
+
+const NAME: &str = "deferring-pool";
+
+/// How much may wait without a new allocation.
+const AT_ONCE: usize = 64;
 
 /// As the kernel answers an op for which no thread can be made.
 const NO_THREAD: Errno = Errno::CANCELED;
@@ -28,11 +33,13 @@ pub(super) struct Workers {
 
 struct State {
     queue: VecDeque<Job>,
-    /// By `user_data`.
-    running: HashSet<u64>,
+    /// By `user_data`: what runs, or is ready to; and whether its cancel was asked for.
+    running: HashMap<u64, bool>,
     threads: u32,
     idle: u32,
+    /// How many the ring allows, and the user.
     most: u32,
+    most_ever: u32,
     ended: bool,
 }
 
@@ -45,24 +52,26 @@ struct Job {
 impl Workers {
     pub(super) fn new(most: u32) -> Self {
         let state = State {
-            queue: VecDeque::new(),
-            running: HashSet::new(),
+            queue: VecDeque::with_capacity(AT_ONCE),
+            running: HashMap::new(),
             threads: 0,
             idle: 0,
             most: most.max(1),
+            most_ever: most.max(1),
             ended: false,
         };
         Self { state: Mutex::new(state), work: Condvar::new() }
     }
 
     pub(super) fn limit(&self, most: u32) {
-        self.state.lock().most = most.max(1);
+        let mut state = self.state.lock();
+        state.most = most.clamp(1, state.most_ever);
     }
 
     pub(super) fn count(&self) -> crate::inflight::Workers {
-        let state = self.state.lock();
-        let running = state.running.len();
-        crate::inflight::Workers { all: state.threads as usize, running }
+        let all = self.state.lock().threads as usize;
+        // If nobody can tell, some do.
+        crate::inflight::Workers { all, running: running().unwrap_or(all) }
     }
 
     pub(super) fn add(shared: &Arc<Shared>, sqe: Sqe, waits: bool) {
@@ -83,7 +92,7 @@ impl Workers {
         state.threads += 1;
         drop(state);
         let kept = Arc::clone(shared);
-        if threads::spawn("deferring-pool", move || run(&kept)).is_ok() {
+        if Threads::spawn(&shared.threads, NAME, kept, run).is_ok() {
             return;
         }
         let mut state = this.state.lock();
@@ -98,19 +107,32 @@ impl Workers {
     }
 
     /// Takes an op back that nobody has begun.
-    pub(super) fn take(&self, is_it: impl Fn(&Sqe) -> bool) -> Option<Sqe> {
+    pub(super) fn take(&self, user_data: u64) -> Option<Sqe> {
         let mut state = self.state.lock();
-        let at = state.queue.iter().position(|job| is_it(&job.sqe))?;
+        let at = state.queue.iter().position(|job| job.sqe.user_data == user_data)?;
+        state.running.remove(&user_data);
         state.queue.remove(at).map(|job| job.sqe)
     }
 
-    pub(super) fn runs(&self, user_data: u64) -> bool {
-        self.state.lock().running.contains(&user_data)
+    /// An op will be added, and can be cancelled meanwhile.
+    pub(super) fn expect(&self, sqe: &Sqe) {
+        self.state.lock().running.insert(sqe.user_data, false);
     }
 
-    /// An op is about to be answered, or waits again.
-    pub(super) fn over(&self, sqe: &Sqe) {
-        self.state.lock().running.remove(&sqe.user_data);
+    /// Has an op that runs not wait again. False if it does not run.
+    pub(super) fn cancel(&self, user_data: u64) -> bool {
+        let mut state = self.state.lock();
+        state.running.get_mut(&user_data).map(|asked| *asked = true).is_some()
+    }
+
+    /// An op is about to be answered, or waits again. Whether its cancel was asked for meanwhile.
+    pub(super) fn over(&self, sqe: &Sqe) -> bool {
+        self.state.lock().running.remove(&sqe.user_data).unwrap_or(false)
+    }
+
+    /// How many threads are in a call.
+    pub(super) fn busy(&self) -> usize {
+        self.state.lock().running.len()
     }
 
     pub(super) fn end(&self) {
@@ -124,7 +146,7 @@ impl Workers {
         let mut state = self.state.lock();
         loop {
             if let Some(job) = state.queue.pop_front() {
-                state.running.insert(job.sqe.user_data);
+                state.running.entry(job.sqe.user_data).or_insert(false);
                 return Some(job);
             }
             if state.ended {
@@ -148,3 +170,17 @@ fn run(shared: &Arc<Shared>) {
         shared.done_by_worker(job.sqe, job.waits);
     }
 }
+
+/// How many threads of all pools run, or wait for a processor: as `/proc` tells.
+fn running() -> Option<usize> {
+    let tasks = std::fs::read_dir("/proc/self/task").ok()?.filter_map(Result::ok);
+    // One may have ended meanwhile.
+    let runs = |task: &std::fs::DirEntry| {
+        let stat = std::fs::read(task.path().join("stat")).unwrap_or_default();
+        stat.windows(RUNS.len()).any(|part| part == RUNS)
+    };
+    Some(tasks.filter(runs).count())
+}
+
+/// As `stat` begins, after the number.
+const RUNS: &[u8] = b"(deferring-pool) R";

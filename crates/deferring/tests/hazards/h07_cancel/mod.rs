@@ -20,14 +20,14 @@ use deferring::{CancelOutcome, Fd, Handle, PollFlags, Ring};
 use self::kinds::{KINDS, World};
 use crate::dice::Dice;
 use crate::report::{Hazard, long};
-use crate::support::{Count, drain, errno, pipe, poll_once, turn_until};
+use crate::support::{Count, builder, drain, errno, on_pool, pipe, poll_once, turn_until};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[test]
 fn h07_with_one_entry_and_ten_thousand_ops_queued_every_cancel_is_sent_and_every_op_ends_once() {
     let hazard = Hazard::begin(7);
-    let ring = Ring::builder().queue_depth(1).build().unwrap();
+    let ring = builder().queue_depth(1).build().unwrap();
     let ops = 10_000;
     let (reader, _writer) = pipe();
     let mut in_kernel = ring.read(&reader, vec![7; 1], 0);
@@ -127,7 +127,7 @@ fn h07_ten_thousand_cancels_race_every_kind_of_op_and_none_is_wrong_about_it() {
     let races = if long() { 200_000 } else { 10_000 };
     let mut dice = Dice::new();
     let world = World::new();
-    let ring = Ring::builder().queue_depth(8).build().unwrap();
+    let ring = builder().queue_depth(8).build().unwrap();
     let mut seen = Seen::default();
     while seen.races < races {
         let racers = (0..1 + dice.below(KINDS.len())).map(|_| {
@@ -191,6 +191,13 @@ impl Entered {
     fn listen(&mut self) {
         self.told = self.told.or_else(|| self.racer.outcome());
     }
+
+    /// What runs in a thread of the pool is not interrupted by its cancel.
+    fn let_go(&mut self) {
+        if self.told == Some(CancelOutcome::Running) && on_pool() {
+            self.racer.help();
+        }
+    }
 }
 
 /// Has some ops race their cancels, all at once.
@@ -221,6 +228,7 @@ fn race(ring: &Ring, dice: &mut Dice, mut racers: Vec<Entered>, seen: &mut Seen)
     turn_until(ring, || {
         let asked = |entered: &&mut Entered| entered.asked != Asked::Ended;
         racers.iter_mut().filter(asked).for_each(Entered::listen);
+        racers.iter_mut().for_each(Entered::let_go);
         racers.iter().all(|entered| entered.racer.is_done())
     });
     racers.iter_mut().for_each(|entered| entered.ask(Asked::Ended));

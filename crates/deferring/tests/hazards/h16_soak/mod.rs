@@ -22,7 +22,7 @@ use self::files::Files;
 use self::pipes::Pipes;
 use crate::dice::Dice;
 use crate::report::{Hazard, long};
-use crate::support::{BOUND, drain, in_a_process_for, open_descriptors, pipe, this_test};
+use crate::support::{BOUND, builder, drain, in_a_process_for, open_descriptors, pipe, this_test};
 
 const OWNERS: usize = 3;
 const HAMMERS: usize = 2;
@@ -68,7 +68,7 @@ fn h16_a_soak_of_everything_agrees_with_the_model_and_leaves_nothing_behind() {
 
 /// One ring, and all threads on it for some time. Returns how many deeds each did.
 fn soak(dice: &Dice, time: Duration) -> [u64; THREADS] {
-    let ring = Ring::builder().queue_depth(16).completions(32).build().unwrap();
+    let ring = builder().queue_depth(16).completions(32).build().unwrap();
     let shared = Arc::new(Shared::default());
     let threads: Vec<_> = (0..THREADS)
         .map(|at| {

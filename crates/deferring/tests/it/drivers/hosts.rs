@@ -5,7 +5,7 @@
 use deferring::Ring;
 
 use super::executors::{self, Make};
-use crate::support::{bounded, drain, until};
+use crate::support::{bounded, builder, drain, until};
 
 pub(super) use super::executors::Task;
 
@@ -51,7 +51,7 @@ impl Host {
                 }
             }
             Kind::Turns { run } => {
-                let build = |_| Ring::builder().queue_depth(32).build().expect("a ring");
+                let build = |_| builder().queue_depth(32).build().expect("a ring");
                 let rings: Vec<_> = (0..rings).map(build).collect();
                 run(&rings, story(&rings));
                 rings.iter().for_each(drain);
@@ -73,22 +73,22 @@ fn is_empty(ring: &Ring) -> bool {
 }
 
 /// No time to wait for what hangs: a story that needs the drain's deadline is wrong.
-fn builder() -> deferring::Builder {
-    Ring::builder().queue_depth(32).drain_timeout(std::time::Duration::MAX)
+fn undying() -> deferring::Builder {
+    builder().queue_depth(32).drain_timeout(std::time::Duration::MAX)
 }
 
 fn own_thread() -> Ring {
-    builder().start().expect("a ring with a thread")
+    undying().start().expect("a ring with a thread")
 }
 
 #[cfg(feature = "async-io")]
 fn on_async_io() -> Ring {
-    builder().start_on_async_io().expect("a ring on async-io")
+    undying().start_on_async_io().expect("a ring on async-io")
 }
 
 #[cfg(feature = "tokio")]
 fn on_tokio() -> Ring {
-    builder().start_on_tokio().expect("a ring on tokio")
+    undying().start_on_tokio().expect("a ring on tokio")
 }
 
 macro_rules! driven {

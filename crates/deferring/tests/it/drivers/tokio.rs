@@ -12,8 +12,8 @@ use deferring::{BufResult, Fd, Ring, RingError, block_on};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::support::{
-    Count, OpenInWorker, bounded, errno, fifo, in_a_process_of_its_own, in_time, open_descriptors,
-    park_on, pipe, poll_once, this_test, until,
+    Count, OpenInWorker, bounded, builder, errno, fifo, in_a_process_of_its_own, in_time, lets_go,
+    open_descriptors, park_on, pipe, poll_once, this_test, until,
 };
 
 fn current_thread() -> Runtime {
@@ -30,7 +30,7 @@ fn each_runtime(story: impl Fn(Runtime) + Send + 'static) {
 
 fn start_on(runtime: &Runtime) -> Ring {
     let _guard = runtime.enter();
-    Ring::builder().queue_depth(32).drain_timeout(Duration::MAX).start_on_tokio().unwrap()
+    builder().queue_depth(32).drain_timeout(Duration::MAX).start_on_tokio().unwrap()
 }
 
 #[test]
@@ -91,13 +91,14 @@ fn a_runtime_that_shuts_down_with_the_last_ring_does_not_hang() {
         let (reader, _writer) = pipe();
         let kept = ring.read(&reader, vec![7; 3], 0);
         let dir = tempfile::tempdir().unwrap();
-        let fifo = fifo(dir.path().join("fifo"));
-        let open = ring.queue(OpenInWorker::new(&fifo));
+        let path = fifo(dir.path().join("fifo"));
+        let open = ring.queue(OpenInWorker::new(&path));
         let _running = runtime.spawn(async move {
             std::future::pending::<()>().await;
             drop(ring);
         });
         runtime.block_on(tokio::task::yield_now());
+        let _peer = lets_go(&path);
         runtime.shutdown_background();
         let BufResult(result, buf) = park_on(kept);
         assert_eq!((errno(&result), buf), (Some(libc::ECANCELED), vec![7; 3]));
@@ -294,7 +295,7 @@ fn where_it_cannot_start_the_error_says_what_to_do_and_nothing_is_left_open() {
     in_a_process_of_its_own(this_test!(), || {
         let bare = Builder::new_current_thread().build().unwrap();
         let whole = current_thread();
-        drop(whole.block_on(async { Ring::builder().start_on_tokio().unwrap() }));
+        drop(whole.block_on(async { builder().start_on_tokio().unwrap() }));
         let before = open_descriptors();
         let refused = |result: std::io::Result<Ring>, word: &str| {
             let error = result.expect_err("it started");
@@ -302,12 +303,12 @@ fn where_it_cannot_start_the_error_says_what_to_do_and_nothing_is_left_open() {
             let advice = inner.and_then(RingError::advice).expect("advice");
             assert!(advice.contains(word), "{error}");
         };
-        refused(Ring::builder().start_on_tokio(), "Runtime::enter");
-        bare.block_on(async { refused(Ring::builder().start_on_tokio(), "enable_io") });
+        refused(builder().start_on_tokio(), "Runtime::enter");
+        bare.block_on(async { refused(builder().start_on_tokio(), "enable_io") });
         whole.block_on(async {
-            refused(Ring::builder().single_issuer(true).start_on_tokio(), "`start`");
-            refused(Ring::builder().defer_taskrun(true).start_on_tokio(), "`start`");
-            refused(Ring::builder().queue_depth(0).start_on_tokio(), "at least 1");
+            refused(builder().single_issuer(true).start_on_tokio(), "`start`");
+            refused(builder().defer_taskrun(true).start_on_tokio(), "`start`");
+            refused(builder().queue_depth(0).start_on_tokio(), "at least 1");
         });
         assert_eq!(open_descriptors(), before);
     });

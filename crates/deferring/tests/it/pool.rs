@@ -1,0 +1,102 @@
+//! What only the pool has: threads of the ring's own, and how many.
+//!
+//! That it does what io_uring does is seen by the other stories, where io_uring is refused:
+//! `cargo xtask refused`.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use deferring::{AtFlags, Builder, CWD, CancelOutcome, Reason, Ring, StatxFlags, leaked_ops};
+
+use crate::support::{
+    OpenInWorker, both_ways, drain, errno, fifo, finish, in_a_process_of_its_own, open_descriptors,
+    pipe, run, this_test, turn_until, until,
+};
+
+fn builder() -> Builder {
+    Ring::builder().pool_only()
+}
+
+/// How many threads this process has that make calls for a pool, and that wait for one.
+fn threads() -> [usize; 2] {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map_while(Result::ok);
+    let names = tasks.flat_map(|task| std::fs::read_to_string(task.path().join("comm")));
+    let names: Vec<_> = names.collect();
+    ["deferring-pool", "deferring-poll"]
+        .map(|name| names.iter().filter(|found| found.trim() == name).count())
+}
+
+#[test]
+fn who_asks_for_the_pool_has_it_and_the_ring_says_so() {
+    let ring = builder().build().unwrap();
+    assert_eq!(ring.backend().reason(), Some(&Reason::Asked));
+    assert_eq!(ring.backend().to_string(), "pool (asked for)");
+}
+
+#[test]
+fn there_are_no_more_threads_than_the_builder_allows() {
+    in_a_process_of_its_own(this_test!(), || {
+        const NEVER: Duration = Duration::from_secs(3600);
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = fifo(dir.path().join("fifo"));
+        let ring = builder().pool_threads_max(2).stuck_after(NEVER).build().unwrap();
+        let opens: Vec<_> = (0..20).map(|_| ring.queue(OpenInWorker::new(&fifo))).collect();
+        let stats = [(); 20].map(|()| ring.statx(CWD, "/", AtFlags::empty(), StatxFlags::SIZE));
+        ring.submit().unwrap();
+        assert!(threads()[0] <= 2 && threads()[1] <= 1, "{:?}", threads());
+        let _peer = both_ways(&fifo);
+        drain(&ring);
+        assert!(threads()[0] <= 2 && threads()[1] <= 1, "{:?}", threads());
+        opens.iter().for_each(|open| drop(open.try_take().unwrap().unwrap()));
+        stats.iter().for_each(|stat| assert!(stat.try_take().unwrap().is_ok()));
+    });
+}
+
+#[test]
+fn where_all_threads_are_blocked_an_op_says_that_the_ring_is_saturated() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = fifo(dir.path().join("fifo"));
+    let ring = builder().pool_threads_max(1).build().unwrap();
+    let open = ring.queue(OpenInWorker::new(&fifo));
+    ring.submit().unwrap();
+    let stat = ring.statx(CWD, "/", AtFlags::empty(), StatxFlags::SIZE);
+    let error = finish(&ring, &stat).unwrap_err();
+    assert!(error.to_string().contains("saturated"), "{error}");
+    let _peer = both_ways(&fifo);
+    finish(&ring, &open).unwrap();
+}
+
+#[test]
+fn a_large_read_waits_without_a_thread_and_can_be_cancelled() {
+    const LEN: usize = 4 << 20;
+    let ring = builder().build().unwrap();
+    let (reader, mut writer) = pipe();
+    let read = ring.read(&reader, vec![0; LEN], 0);
+    ring.submit().unwrap();
+    assert_eq!(run(&ring, read.cancel()), CancelOutcome::Cancelled);
+    assert_eq!(errno(&finish(&ring, &read).0), Some(libc::ECANCELED));
+    let read = ring.read(&reader, vec![0; LEN], 0);
+    ring.submit().unwrap();
+    writer.write_all(b"text").unwrap();
+    assert_eq!(finish(&ring, &read).unwrap().0, 4);
+}
+
+#[test]
+fn a_ring_that_ends_leaves_no_thread_and_no_descriptor() {
+    in_a_process_of_its_own(this_test!(), || {
+        let (reader, _writer) = pipe();
+        let before = open_descriptors();
+        for _ in 0..20 {
+            let ring = builder().build().unwrap();
+            let read = ring.read(&reader, vec![0; 1], 0);
+            let stat = ring.statx(CWD, "/", AtFlags::empty(), StatxFlags::SIZE);
+            ring.submit().unwrap();
+            turn_until(&ring, || stat.is_done());
+            drop((stat, read, ring));
+            assert_eq!(open_descriptors(), before);
+        }
+        // They have let go of all they had; the exit of the last may take a moment.
+        until("the last thread has ended", || threads() == [0, 0]);
+        assert_eq!(leaked_ops(), 0);
+    });
+}
