@@ -226,6 +226,16 @@ fn is_empty_message(sqe: &Sqe) -> bool {
     writes && len(sqe) == 0 && (sqe.off == 0 || sqe.off == CURRENT) && is_socket(sqe.fd)
 }
 
+/// Whether a read may be at its end without being ready for it: `poll(2)` does not tell the end of a
+/// FIFO that was opened before its first writer.
+pub(super) fn may_end_untold(sqe: &Sqe) -> bool {
+    let reads = matches!(sqe.opcode, Opcode::READ | Opcode::READV);
+    let flags = fd(sqe.fd).and_then(rustix::fs::fcntl_getfl);
+    reads
+        && flags.is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
+        && is_of_type(sqe.fd, FileType::Fifo)
+}
+
 /// Whether a descriptor is open, but not for this.
 fn is_wrong_way(sqe: &Sqe) -> bool {
     let wrong = match sqe.opcode {
@@ -248,8 +258,12 @@ fn is_negative(sqe: &Sqe) -> bool {
 }
 
 fn is_socket(raw: RawFd) -> bool {
+    is_of_type(raw, FileType::Socket)
+}
+
+fn is_of_type(raw: RawFd, kind: FileType) -> bool {
     let stat = fd(raw).and_then(rustix::fs::fstat);
-    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket)
+    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == kind)
 }
 
 fn fsync(sqe: &Sqe) -> Result<usize, Errno> {

@@ -149,7 +149,7 @@ impl Shared {
     fn transfer(self: &Arc<Self>, sqe: Sqe) {
         if exec::is_over_at_once(&sqe) {
             Workers::add(self, sqe, false);
-        } else if ready(sqe.fd, interest(&sqe)).is_empty() {
+        } else if ready(sqe.fd, interest(&sqe)).is_empty() && !exec::may_end_untold(&sqe) {
             self.transfer_later(sqe);
         } else {
             Workers::add(self, sqe, true);
