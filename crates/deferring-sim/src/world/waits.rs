@@ -30,8 +30,11 @@ impl World {
 
     pub(super) fn begin_timeout(&mut self, id: OpId, sqe: &Sqe) {
         // BOOTTIME, REALTIME: all clocks are one here.
-        const KNOWN: u32 = ABSOLUTE | 1 << 2 | 1 << 3;
-        if sqe.op_flags & !KNOWN != 0 || sqe.len != 1 || sqe.off != 0 {
+        const CLOCKS: u32 = 1 << 2 | 1 << 3;
+        // The last says how chains go on.
+        const KNOWN: u32 = ABSOLUTE | CLOCKS | 1 << 5;
+        let flags = sqe.op_flags;
+        if flags & !KNOWN != 0 || flags & CLOCKS == CLOCKS || sqe.len != 1 || sqe.off != 0 {
             return self.answer_now(id, Err(Errno::INVAL));
         }
         match memory::time(sqe.addr) {
