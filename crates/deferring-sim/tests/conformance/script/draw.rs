@@ -197,7 +197,11 @@ impl<'a> Lot<'a> {
                     ]);
                 }
                 all.extend([FallocateFlags::PUNCH_HOLE, FallocateFlags::from_bits_retain(1 << 20)]);
-                let len = self.of(&[0, 1, 511, 4096, 5000, 40_000, i64::MAX as u64, 1 << 63]);
+                let mut lens = vec![0, 1, 511, 4096, 5000, 40_000, 1 << 63];
+                if self.form.ext4 {
+                    lens.push(i64::MAX as u64);
+                }
+                let len = self.of(&lens);
                 Step::Allocate { fd, flags: self.of(&all), at, len }
             }
             _ => {

@@ -66,7 +66,8 @@ impl Lot<'_> {
 
     pub(super) fn offset(&mut self) -> u64 {
         match self.rng.u8(..20) {
-            0 => self.of(&[1 << 63, u64::MAX - 1, i64::MAX as u64]),
+            0 => self.of(&[1 << 63, u64::MAX - 1]),
+            1 if self.form.ext4 && self.one_in(4) => i64::MAX as u64,
             1 if self.form.ext4 => {
                 self.of(&[SIZE_MAX - 3, SIZE_MAX, SIZE_MAX + 1, SIZE_MAX - 4096])
             }

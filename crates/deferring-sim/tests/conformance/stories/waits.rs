@@ -133,7 +133,9 @@ pub(crate) async fn dropped_handles_leave_nothing_behind(world: &World) {
     drop(sent);
     drop(world.ring.timeout(LONG));
     world.ring.mkdirat(&world.dir, "made", deferring::Mode::RWXU).detach();
-    world.open(".", deferring::OFlags::RDONLY).await.unwrap();
+    while world.list("").unwrap().is_empty() {
+        world.ring.timeout(MOMENT).await.unwrap();
+    }
     // What the dropped ones would have taken is for the next.
     let read = world.ring.read(&input, Vec::with_capacity(9), 0);
     world.ring.timeout(MOMENT).await.unwrap();
