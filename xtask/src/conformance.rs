@@ -7,7 +7,7 @@ use crate::ci::run_cargo;
 
 const LINE: &str = "cargo test --release --package deferring-sim --test conformance -- --nocapture";
 
-const SEEDS_DEFAULT: u64 = 2000;
+const SEEDS_DEFAULT: u64 = 10_000;
 
 pub(crate) struct Options {
     seeds: u64,
