@@ -5,7 +5,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::backend::{Backend, Choice, Wire};
+use crate::backend::{self, Backend, Choice, Wire};
 use crate::error;
 use crate::op::Opcode;
 use crate::ring::Ring;
@@ -30,6 +30,7 @@ pub struct Builder {
     pub(crate) single_issuer: bool,
     pub(crate) defer_taskrun: bool,
     pub(crate) required: Vec<Opcode>,
+    pub(crate) on_pool: Vec<Opcode>,
     pub(crate) drain_timeout: Duration,
     pub(crate) stuck_after: Duration,
     pub(crate) spin: Duration,
@@ -47,7 +48,8 @@ impl Default for Builder {
             coop_taskrun: false,
             single_issuer: false,
             defer_taskrun: false,
-            required: REQUIRED.to_vec(),
+            required: Vec::new(),
+            on_pool: Vec::new(),
             drain_timeout: Self::DRAIN_TIMEOUT,
             stuck_after: Self::STUCK_AFTER,
             spin: Self::SPIN,
@@ -208,6 +210,27 @@ impl Builder {
         self
     }
 
+    /// Has the pool of threads do this operation, also where io_uring has it: for one that a kernel
+    /// does badly. Control ops (nop, poll, timeout, cancel) stay where they are. What io_uring does not
+    /// have goes to the pool by itself, if the pool has it; [`BackendInfo::on_pool`] says what that
+    /// is.
+    ///
+    /// [`BackendInfo::on_pool`]: crate::BackendInfo::on_pool
+    pub fn on_pool(mut self, opcode: Opcode) -> Self {
+        self.on_pool.push(opcode);
+        self
+    }
+
+    /// What the kernel, or the pool beside it, has to have.
+    pub(crate) fn needed(&self) -> impl Iterator<Item = Opcode> + '_ {
+        REQUIRED.iter().chain(&self.required).copied()
+    }
+
+    /// Whether a pool may do what io_uring does not have.
+    pub(crate) fn may_use_pool(&self) -> bool {
+        self.choice != Choice::IoUringOnly
+    }
+
     /// Whether it asks for what only io_uring has.
     pub(crate) fn is_tied_to_io_uring(&self) -> bool {
         self.sqpoll_idle.is_some()
@@ -273,6 +296,18 @@ impl Builder {
             return Err(error::argument(
                 "a completion queue smaller than the queue depth",
                 "Ask for at least the queue depth; the default is twice that",
+            ));
+        }
+        if let Some(opcode) = self.on_pool.iter().find(|&&opcode| !backend::pool_has(opcode)) {
+            return Err(error::argument(
+                format!("on_pool({opcode:?})"),
+                "The pool does what a blocking call does: reads, writes, opens, and so on",
+            ));
+        }
+        if !self.on_pool.is_empty() && !self.may_use_pool() {
+            return Err(error::argument(
+                "on_pool together with io_uring_only",
+                "Leave out the one or the other",
             ));
         }
         if self.sqpoll_idle.is_some() && (self.coop_taskrun || self.defer_taskrun) {

@@ -4,14 +4,15 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::thread::sleep;
 use std::time::Duration;
 
 use rustix::io::Errno;
 
 #[cfg(not(all(test, any(loom, shuttle))))]
-use super::kernel::{Kernel, Parts};
-use super::uring::Probe;
+use super::kernel::{Apart, Kernel, Parts};
+use super::uring::{Cq, Probe, Sq};
 use super::{Backend, Wire, memory, pool, seccomp, uring};
 use crate::config::Builder;
 use crate::error;
@@ -33,6 +34,7 @@ pub(crate) enum Choice {
 pub struct BackendInfo {
     kind: BackendKind,
     reason: Option<Reason>,
+    on_pool: Vec<Opcode>,
 }
 
 /// What serves a ring.
@@ -82,8 +84,19 @@ impl BackendInfo {
         self.reason.as_ref()
     }
 
+    /// What the pool does beside io_uring: operations that this kernel does not have, and those of
+    /// [`Builder::on_pool`](crate::Builder::on_pool).
+    #[must_use]
+    pub fn on_pool(&self) -> &[Opcode] {
+        &self.on_pool
+    }
+
     pub(crate) const fn of_io_uring() -> Self {
-        Self { kind: BackendKind::IoUring, reason: None }
+        Self { kind: BackendKind::IoUring, reason: None, on_pool: Vec::new() }
+    }
+
+    const fn other(kind: BackendKind, reason: Reason) -> Self {
+        Self { kind, reason: Some(reason), on_pool: Vec::new() }
     }
 }
 
@@ -132,18 +145,15 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[cfg(not(all(test, any(loom, shuttle))))]
 pub(crate) fn open(config: &Builder) -> io::Result<(Parts, BackendInfo)> {
     if config.choice == Choice::PoolOnly {
-        return Ok((
-            open_pool(config)?,
-            BackendInfo { kind: BackendKind::Pool, reason: Some(Reason::Asked) },
-        ));
+        return Ok((open_pool(config)?, BackendInfo::other(BackendKind::Pool, Reason::Asked)));
     }
     let refused = match open_io_uring(config) {
-        Ok(parts) => return Ok((parts, BackendInfo::of_io_uring())),
+        Ok(parts) => return with_pool(config, parts),
         Err(refused) => refused,
     };
     match (config.choice, refused.reason) {
         (Choice::Auto, Some(reason)) if !config.is_tied_to_io_uring() => {
-            Ok((open_pool(config)?, BackendInfo { kind: BackendKind::Pool, reason: Some(reason) }))
+            Ok((open_pool(config)?, BackendInfo::other(BackendKind::Pool, reason)))
         }
         _ => Err(refused.error),
     }
@@ -167,6 +177,12 @@ fn open_io_uring(config: &Builder) -> Result<Parts, Refused> {
         }
         result => result,
     }
+    .and_then(|parts| match config.needed().find(|&opcode| !has(config, &parts.probe, opcode)) {
+        None => Ok(parts),
+        Some(op) => {
+            Err(uring::Refusal::Lacks(format!("this kernel's io_uring lacks the op {op:?}")))
+        }
+    })
     .map_err(|refusal| match refusal {
         uring::Refusal::Errno(step, errno) => {
             let reason = match errno {
@@ -184,15 +200,52 @@ fn open_io_uring(config: &Builder) -> Result<Parts, Refused> {
     })
 }
 
+/// Whether the pool could do an operation for io_uring.
+pub(crate) fn pool_has(opcode: Opcode) -> bool {
+    pool::CALLS.contains(&opcode)
+}
+
+/// Whether it has an operation, or a pool beside it would.
+#[cfg(not(all(test, any(loom, shuttle))))]
+fn has(config: &Builder, probe: &Probe, opcode: Opcode) -> bool {
+    probe.supports(opcode) || config.may_use_pool() && pool_has(opcode)
+}
+
+/// The same, and a pool for what that io_uring does not have.
+#[cfg(not(all(test, any(loom, shuttle))))]
+fn with_pool(config: &Builder, mut parts: Parts) -> io::Result<(Parts, BackendInfo)> {
+    let mut backend = BackendInfo::of_io_uring();
+    if config.may_use_pool() {
+        let goes = |op: &Opcode| config.on_pool.contains(op) || !parts.probe.supports(*op);
+        backend.on_pool.extend(pool::CALLS.into_iter().filter(goes));
+    }
+    if backend.on_pool.is_empty() {
+        return Ok((parts, backend));
+    }
+    let (kernel, _, cq) = open_in_memory(config, |wire| pool(config, wire))?;
+    let takes = Probe::of_opcodes(backend.on_pool.iter().copied());
+    let readable = kernel.as_fd().as_raw_fd();
+    parts.probe.add(&takes);
+    parts.apart = Some(Apart { cq, takes, readable });
+    if let Kernel::Uring(_, pool) = &mut parts.kernel {
+        *pool = Some(kernel);
+    }
+    Ok((parts, backend))
+}
+
+#[cfg(not(all(test, any(loom, shuttle))))]
+fn pool(config: &Builder, wire: &Wire) -> io::Result<Arc<dyn Backend>> {
+    let pool = pool::Pool::new(wire, config.pool_threads_max);
+    Ok(Arc::new(pool.map_err(|errno| error::setup("set-up of the pool", errno))?))
+}
+
 #[cfg(not(all(test, any(loom, shuttle))))]
 fn open_pool(config: &Builder) -> io::Result<Parts> {
-    if let Some(missing) = config.required.iter().find(|&&opcode| !pool::supports(opcode)) {
+    if let Some(missing) = config.needed().find(|&opcode| !pool::supports(opcode)) {
         return Err(error::unsupported(format!("the pool of threads lacks the op {missing:?}")));
     }
-    open_in_memory(config, |wire| {
-        let pool = pool::Pool::new(wire, config.pool_threads_max);
-        Ok(Arc::new(pool.map_err(|errno| error::setup("set-up of the pool", errno))?))
-    })
+    let opened = open_in_memory(config, |wire| pool(config, wire))?;
+    Ok(in_parts(opened))
 }
 
 /// A ring on somebody's own backend.
@@ -201,18 +254,18 @@ pub(crate) fn open_on<B: Backend>(
     config: &Builder,
     make: impl FnOnce(Wire) -> io::Result<B>,
 ) -> io::Result<(Parts, BackendInfo)> {
-    let parts = open_in_memory(config, |wire| Ok(Arc::new(make(wire.clone())?)))?;
+    let parts = in_parts(open_in_memory(config, |wire| Ok(Arc::new(make(wire.clone())?)))?);
     if let Some(missing) = config.required.iter().find(|&&opcode| !parts.probe.supports(opcode)) {
         return Err(error::unsupported(format!("the backend lacks the op {missing:?}")));
     }
-    Ok((parts, BackendInfo { kind: BackendKind::Custom, reason: Some(Reason::Asked) }))
+    Ok((parts, BackendInfo::other(BackendKind::Custom, Reason::Asked)))
 }
 
 #[cfg(not(all(test, any(loom, shuttle))))]
 fn open_in_memory(
     config: &Builder,
     backend: impl FnOnce(&Wire) -> io::Result<Arc<dyn Backend>>,
-) -> io::Result<Parts> {
+) -> io::Result<(memory::Kernel, Sq, Cq)> {
     const ENTRIES_MAX: u32 = 32768;
     if !config.clamp && config.queue_depth > ENTRIES_MAX {
         return Err(error::setup("set-up of a ring in memory", Errno::INVAL));
@@ -220,7 +273,11 @@ fn open_in_memory(
     let entries = config.queue_depth.min(ENTRIES_MAX).next_power_of_two();
     let completions =
         config.completions.unwrap_or(entries * 2).min(ENTRIES_MAX * 2).next_power_of_two();
-    let (kernel, sq, cq) = memory::Kernel::open(entries, completions, backend)?;
+    memory::Kernel::open(entries, completions, backend)
+}
+
+#[cfg(not(all(test, any(loom, shuttle))))]
+fn in_parts((kernel, sq, cq): (memory::Kernel, Sq, Cq)) -> Parts {
     let probe = Probe::of_opcodes((0..=u8::MAX).map(Opcode).filter(|&op| kernel.supports(op)));
-    Ok(Parts { sq, cq, kernel: Kernel::Memory(kernel), probe })
+    Parts { sq, cq, kernel: Kernel::Memory(kernel), probe, apart: None }
 }

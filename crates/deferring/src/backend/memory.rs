@@ -17,7 +17,7 @@ use super::uring::{Cq, Params, Sq};
 use super::{Backend, Time};
 use crate::error;
 use crate::inflight::{Token, Workers};
-use crate::op::{Cqe, Opcode};
+use crate::op::{Cqe, Opcode, Sqe};
 use crate::sync::plain::{AtomicBool, AtomicU32, AtomicU64, Mutex};
 use crate::sync::{Arc, Ordering};
 
@@ -261,6 +261,15 @@ impl Kernel {
             taken += 1;
         }
         Ok(taken)
+    }
+
+    /// Takes SQEs that come by no queue, in order. Returns how many there were.
+    pub(crate) fn begin_all(&self, sqes: impl FnOnce() -> Vec<Sqe>) -> usize {
+        let _submits = self.submits.lock();
+        let sqes = sqes();
+        let count = sqes.len();
+        sqes.into_iter().for_each(|sqe| self.backend.begin(sqe));
+        count
     }
 
     /// Submits, then waits until a CQE is there, or for the time. A signal ends the wait.

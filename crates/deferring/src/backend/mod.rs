@@ -27,17 +27,17 @@ pub(crate) mod toy;
 #[cfg_attr(all(test, any(loom, shuttle)), allow(dead_code))] // The toy stands in its place.
 pub(crate) mod uring;
 
-pub(crate) use auto::Choice;
 pub use auto::{BackendInfo, BackendKind, Reason};
+pub(crate) use auto::{Choice, pool_has};
 pub use memory::Wire;
 pub use seam::Backend;
 pub(crate) use seam::Time;
 
 pub use crate::inflight::Workers;
 #[cfg(all(test, any(loom, shuttle)))]
-pub(crate) use toy::{Kernel, Parts, open};
+pub(crate) use toy::{Apart, Kernel, Parts, open};
 #[cfg(not(all(test, any(loom, shuttle))))]
 pub(crate) use {
     auto::{open, open_on},
-    kernel::{Kernel, Parts},
+    kernel::{Apart, Kernel, Parts},
 };

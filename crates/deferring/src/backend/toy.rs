@@ -102,6 +102,14 @@ pub(crate) struct Parts {
     pub(crate) cq: Cq,
     pub(crate) kernel: Kernel,
     pub(crate) probe: Probe,
+    pub(crate) apart: Option<Apart>,
+}
+
+/// The toy has everything, and nothing beside it.
+pub(crate) struct Apart {
+    pub(crate) cq: Cq,
+    pub(crate) takes: Probe,
+    pub(crate) readable: RawFd,
 }
 
 #[allow(clippy::unnecessary_wraps)] // As Linux.
@@ -136,7 +144,7 @@ pub(crate) fn open(config: &Builder) -> io::Result<(Parts, BackendInfo)> {
         defer_taskrun: false,
     };
     let kernel = Kernel { wire, head, params, enters: AtomicU64::new(0) };
-    let parts = Parts { sq, cq, kernel, probe: Probe::everything() };
+    let parts = Parts { sq, cq, kernel, probe: Probe::everything(), apart: None };
     Ok((parts, BackendInfo::of_io_uring()))
 }
 
@@ -187,6 +195,17 @@ impl Kernel {
         &self.params
     }
 
+    #[allow(clippy::unused_self)] // As the kernel's.
+    pub(crate) const fn has_pool(&self) -> bool {
+        false
+    }
+
+    #[allow(clippy::unused_self)] // As the kernel's.
+    pub(crate) fn begin_aside(&self, _: impl FnOnce() -> Vec<Sqe>) -> usize {
+        0
+    }
+
+    #[allow(clippy::unused_self)] // As the kernel's.
     pub(crate) const fn time(&self) -> Time {
         Time::REAL
     }

@@ -48,7 +48,7 @@ impl Bell {
     /// Calls by messages from now on, if the kernel can; true if so.
     pub(crate) fn call_by_message(&self, kernel: &Kernel) -> bool {
         let messages = match kernel {
-            Kernel::Uring(kernel) => {
+            Kernel::Uring(kernel, _) => {
                 let Ok(ring) = rustix::io::fcntl_dupfd_cloexec(kernel, 0) else { return false };
                 Messages::Uring(ring)
             }

@@ -28,6 +28,8 @@ pub(crate) enum Own {
     Canary,
     /// As the bell, sent by whoever calls.
     Message,
+    /// The poll of the pool that does what the kernel does not have.
+    Aside,
 }
 
 impl Own {
@@ -108,7 +110,8 @@ impl Token {
                 1 => Own::Alarm,
                 2 => Own::Rewind,
                 3 => Own::Canary,
-                _ => Own::Message,
+                4 => Own::Message,
+                _ => Own::Aside,
             }),
         }
     }
@@ -134,7 +137,7 @@ mod tests {
             assert_eq!(token.cancel().kind(), Kind::Cancel);
             assert_eq!(token.cancel().op(), token);
         }
-        for own in [Own::Bell, Own::Alarm, Own::Rewind, Own::Canary, Own::Message] {
+        for own in [Own::Bell, Own::Alarm, Own::Rewind, Own::Canary, Own::Message, Own::Aside] {
             assert_eq!(Token::own(own).kind(), Kind::Own(own));
         }
     }

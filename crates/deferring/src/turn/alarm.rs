@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::Core;
+use super::aside::Aside;
 use crate::backend::Time;
 use crate::buf::address;
 use crate::inflight::{After, Own, Token};
@@ -52,7 +53,7 @@ impl Alarm {
         match own {
             Own::Alarm => self.armed = None,
             Own::Rewind => self.rewinding = false,
-            Own::Bell | Own::Canary | Own::Message => {}
+            Own::Bell | Own::Canary | Own::Message | Own::Aside => {}
         }
         matches!(own, Own::Alarm)
     }
@@ -76,6 +77,7 @@ impl Core {
         self.inflight.wants_canary()
             || self.alarm.tick_at.is_none() && self.inflight.needs_ticks()
             || self.must_wind()
+            || self.aside.as_ref().is_some_and(Aside::wants_watch)
     }
 
     /// Whether the alarm in the kernel would come too late.
@@ -91,7 +93,7 @@ impl Core {
             let next = self.alarm.time.now().saturating_add(self.alarm.tick);
             self.alarm.tick_at = Some(next);
         }
-        let mut pushed = 0;
+        let mut pushed = u32::from(self.watch_aside());
         if self.inflight.wants_canary() && self.push(canary()) {
             self.inflight.canary_went();
             pushed += 1;

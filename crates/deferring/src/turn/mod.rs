@@ -3,10 +3,11 @@
 //! One lock, `core`, is on every operation's path; it is never held over a system call or over user
 //! code (P11). Whoever has the ring may call everything here from any thread. `submit.rs` sends and
 //! waits, `reap.rs` fills results, `claim.rs` serves handles, `end.rs` ends, `leave.rs` lets a
-//! thread go; `alarm.rs` is what the ring asks for itself, `workers.rs` the limit on the kernel's
+//! thread go; `alarm.rs` is what the ring asks for itself, `aside.rs` what io_uring does not have, `workers.rs` the limit on the kernel's
 //! threads. Not: the states of ops (`inflight/`), nor who decides to wait (`driver/`, or the user).
 
 mod alarm;
+mod aside;
 mod claim;
 mod end;
 #[cfg(not(all(test, any(loom, shuttle))))]
@@ -38,6 +39,7 @@ use crate::sync::thread::ThreadId;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, plain};
 use crate::trace::Span;
 use alarm::Alarm;
+use aside::Aside;
 use workers::Workers;
 
 pub use end::leaked_ops;
@@ -77,6 +79,7 @@ pub(crate) struct Shared {
 struct Core {
     sq: Sq,
     cq: Cq,
+    aside: Option<Aside>,
     inflight: Inflight,
     alarm: Alarm,
     counters: Arc<Counters>,
@@ -135,7 +138,7 @@ impl Shared {
     fn made_of(
         config: &Builder,
         mark: ForkMark,
-        (Parts { sq, cq, kernel, probe }, backend): (Parts, BackendInfo),
+        (Parts { sq, cq, kernel, probe, apart }, backend): (Parts, BackendInfo),
     ) -> io::Result<Arc<Self>> {
         let seat = Seat::new().map_err(|errno| error::setup("eventfd", errno))?;
         if kernel.is_in_memory() {
@@ -145,6 +148,7 @@ impl Shared {
         let core = Core {
             sq,
             cq,
+            aside: apart.map(Aside::new),
             inflight: Inflight::new(Arc::clone(&counters), patience(config.stuck_after)),
             alarm: Alarm::new(config.stuck_after, kernel.time()),
             counters: Arc::clone(&counters),

@@ -52,7 +52,7 @@ impl Core {
     fn reap_batch(&mut self, most: usize, leave_bell: bool, found: &mut Found) -> usize {
         let (mut popped, mut time_is_up) = (0, false);
         while popped < most {
-            let Some(cqe) = self.cq.pop() else { break };
+            let Some(cqe) = self.pop_any() else { break };
             match self.inflight.complete(cqe, &mut found.after) {
                 Completed::Op => found.ops += 1,
                 Completed::Other => {}
@@ -65,11 +65,11 @@ impl Core {
                     self.bell_armed = false;
                     found.bell = true;
                 }
-                Completed::Own(own) => time_is_up |= self.alarm.answered(own),
+                Completed::Own(own) => time_is_up |= self.own_answered(own),
             }
             popped += 1;
         }
-        self.cq.give_back();
+        self.give_back();
         self.conclude(time_is_up, found);
         popped
     }
@@ -82,7 +82,7 @@ impl Core {
             match Token::from_user_data(cqe.user_data).own_kind() {
                 Some(own) if bell || !own.is_call() => {
                     self.inflight.complete(cqe, &mut found.after);
-                    time_is_up |= self.alarm.answered(own);
+                    time_is_up |= self.own_answered(own);
                     self.bell_armed &= own != Own::Bell;
                     found.bell |= own == Own::Bell;
                 }
@@ -94,6 +94,13 @@ impl Core {
         }
         self.cq.give_back();
         self.conclude(time_is_up, found);
+    }
+
+    fn own_answered(&mut self, own: Own) -> bool {
+        if let (Own::Aside, Some(aside)) = (own, &mut self.aside) {
+            aside.watch_ended();
+        }
+        self.alarm.answered(own)
     }
 
     /// Whether the next CQE is one that [`reap_own`](Self::reap_own) would take.

@@ -14,7 +14,7 @@ use super::reap::OWN_MAX;
 use super::workers::{Workers, default_limit};
 use super::{Core, Shared};
 use crate::error;
-use crate::inflight::{Own, Pending, Token};
+use crate::inflight::{Inflight, Own, Pending, Token};
 use crate::notify::Calls;
 use crate::op::{Opcode, Sqe, poll32};
 use crate::trace::Note;
@@ -61,7 +61,7 @@ impl Core {
     /// of the ops may be looked at that nobody has asked to be sent before.
     pub(super) fn fill(&mut self, workers: &Workers, fresh: &mut usize) -> Filled {
         let mut ops = 0;
-        while self.sq.push(|sqe| self.inflight.admit(sqe, fresh)) {
+        while self.push_next(|inflight, sqe| inflight.admit(sqe, fresh)) {
             ops += 1;
         }
         let own = self.push_own();
@@ -81,7 +81,7 @@ impl Core {
     /// kernel has not taken yet.
     #[cfg_attr(all(test, any(loom, shuttle)), allow(dead_code))] // Of threads that end.
     pub(super) fn push_cancels(&mut self) -> u32 {
-        while self.sq.push(|sqe| self.inflight.admit_cancel(sqe)) {}
+        while self.push_next(Inflight::admit_cancel) {}
         self.inflight.publish();
         self.sq.publish()
     }
@@ -139,6 +139,7 @@ impl Shared {
     pub(crate) fn submit_seated(&self) -> Result<(), Errno> {
         let mut fresh = usize::MAX;
         let Filled { unconsumed, .. } = self.lock().fill(&self.workers, &mut fresh);
+        self.send_aside();
         if unconsumed == 0 {
             return Ok(());
         }
@@ -198,6 +199,7 @@ impl Shared {
         loop {
             let filled = self.lock().fill(&self.workers, fresh);
             ops += filled.ops as usize;
+            taken += self.send_aside();
             let count = filled.unconsumed;
             if count == 0 {
                 if filled.left {
@@ -238,6 +240,7 @@ impl Shared {
             let filled = core.fill(&self.workers, fresh);
             let own = core.has_own_to_send();
             drop(core);
+            self.send_aside();
             taken += filled.ops as usize;
             if filled.unconsumed > 0 {
                 self.raise_workers();
@@ -381,6 +384,7 @@ impl Shared {
         // Never sleep on what could be sent (P5): the first to be sent may wait for the last.
         let all_sent = core.bell_armed && !core.has_something_to_send();
         drop(core);
+        self.send_aside();
         self.raise_workers();
         let entered = if all_sent && !self.kernel.cq_ready() {
             self.kernel.submit_and_wait(count, None).map(drop)

@@ -11,6 +11,7 @@ mod adapters;
 mod admission;
 mod allocations;
 mod backend;
+mod beside;
 mod buffers;
 mod cancel;
 mod cancel_many;

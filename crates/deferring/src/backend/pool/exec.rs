@@ -19,7 +19,7 @@ use crate::CURRENT;
 use crate::op::{Opcode, Sqe};
 
 /// The ops that are done by a call here.
-pub(super) const CALLS: [Opcode; 16] = [
+pub(in crate::backend) const CALLS: [Opcode; 16] = [
     Opcode::READ,
     Opcode::WRITE,
     Opcode::READV,

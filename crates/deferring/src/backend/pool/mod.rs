@@ -36,8 +36,11 @@ const KNOWN: [Opcode; 6] = [
 
 const IN_WORKER: u8 = 1 << 4;
 
+/// The ops that it does by a call, and could do for another kernel.
+pub(super) use exec::CALLS;
+
 pub(super) fn supports(opcode: Opcode) -> bool {
-    KNOWN.contains(&opcode) || exec::CALLS.contains(&opcode)
+    KNOWN.contains(&opcode) || CALLS.contains(&opcode)
 }
 
 pub(super) struct Pool {

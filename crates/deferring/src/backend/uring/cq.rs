@@ -38,6 +38,12 @@ impl Cq {
         Self { mask: view.entries - 1, head, view, _keep: keep }
     }
 
+    /// Whether there is a CQE to be popped.
+    pub(crate) fn has_next(&self) -> bool {
+        // SAFETY: `new`'s promise. `Acquire`: the CQE comes before the tail.
+        unsafe { &*self.view.tail }.load(Ordering::Acquire) != self.head
+    }
+
     /// The next CQE. Its place is the kernel's again after `give_back`.
     pub(crate) fn pop(&mut self) -> Option<Cqe> {
         // SAFETY: `new`'s promise. `Acquire`: the CQE comes before the tail.

@@ -67,6 +67,13 @@ impl Probe {
         Self { supported }
     }
 
+    /// Has these, too.
+    pub(crate) fn add(&mut self, more: &Self) {
+        for (ours, theirs) in self.supported.iter_mut().zip(more.supported) {
+            *ours |= theirs;
+        }
+    }
+
     /// Of a kernel that has everything.
     #[cfg(all(test, any(loom, shuttle)))]
     pub(crate) const fn everything() -> Self {

@@ -79,9 +79,6 @@ pub(crate) fn open(config: &Builder) -> Result<Parts, Refusal> {
         }
     }
     let probe = Probe::of_ring(fd.as_fd()).map_err(failed("io_uring_register (probe)"))?;
-    if let Some(missing) = config.required.iter().find(|&&opcode| !probe.supports(opcode)) {
-        return Err(Refusal::Lacks(format!("this kernel's io_uring lacks the op {missing:?}")));
-    }
     map(fd, &params, probe).map_err(failed("mmap of the ring"))
 }
 
@@ -170,8 +167,9 @@ fn map(fd: OwnedFd, params: &io_uring_params, probe: Probe) -> Result<Parts, Err
         Ok(Parts {
             sq: Sq::new(sq, Arc::clone(&maps) as Keep),
             cq: Cq::new(cq, Arc::clone(&maps) as Keep),
-            kernel: backend::Kernel::Uring(Kernel::new(fd, report, seen, maps)),
+            kernel: backend::Kernel::Uring(Kernel::new(fd, report, seen, maps), None),
             probe,
+            apart: None,
         })
     }
 }
