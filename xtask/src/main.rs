@@ -2,14 +2,15 @@
 //!
 //! This file knows the commands by name and nothing about what they do. It is not a build script:
 //! the crates build with plain cargo. Each command is a file: `ci.rs`, `tidy/mod.rs`, `models.rs`,
-//! `hazards.rs`, `refused.rs`, `soak.rs`, `sim.rs`, `sanitize.rs`, `compare_cp/mod.rs`, `bench.rs`;
-//! where the project lies is in `project.rs`.
+//! `hazards.rs`, `conformance.rs`, `refused.rs`, `soak.rs`, `sim.rs`, `sanitize.rs`,
+//! `compare_cp/mod.rs`, `bench.rs`; where the project lies is in `project.rs`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A tool talks to whoever started it.
 
 mod bench;
 mod ci;
 mod compare_cp;
+mod conformance;
 mod hazards;
 mod models;
 mod project;
@@ -30,6 +31,8 @@ usage: cargo xtask <command>
                 in random orders (shuttle); two minutes, half of them to compile
   hazards       what may go wrong, one to sixteen, on this kernel: a line for each with what it saw
                 (some 15 minutes, ten of them a soak) [--short]
+  conformance   scripts of ops by lot on io_uring, the pool and the simulated kernel, which have to
+                answer alike; two minutes [--seeds N]
   refused       all tests where io_uring is refused: by EPERM, by ENOSYS, and by the builder, unless
                 one is named; some minutes [EPERM] [ENOSYS] [builder]
   soak          random stories under random drivers, for ten minutes
@@ -55,6 +58,10 @@ fn main() -> ExitCode {
         ("models", []) => report(models::run()),
         ("hazards", options) => match hazards::Form::parse(options) {
             Ok(form) => report(hazards::run(form)),
+            Err(why) => misused(&why),
+        },
+        ("conformance", options) => match conformance::Options::parse(options) {
+            Ok(options) => report(conformance::run(&options)),
             Err(why) => misused(&why),
         },
         ("refused", options) => match refused::How::parse(options) {

@@ -35,6 +35,8 @@ use journal::Journal;
 /// The largest size of a file on ext4 with blocks of 4096 bytes.
 const SIZE_MAX: u64 = (u32::MAX as u64) * CHUNK;
 
+const PUNCH: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KEEP_SIZE);
+
 /// The disk's size where none is asked for, in bytes.
 const CAPACITY_DEFAULT: u64 = 1 << 30;
 
@@ -149,16 +151,9 @@ impl Disk {
         from: u64,
         len: u64,
     ) -> Result<()> {
-        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         let keeps_size = flags.contains(FallocateFlags::KEEP_SIZE);
         let zero = flags.contains(FallocateFlags::ZERO_RANGE);
-        if i64::try_from(from).is_err() || i64::try_from(len).is_err() || len == 0 {
-            return Err(Errno::INVAL);
-        }
-        let rest = flags - FallocateFlags::KEEP_SIZE - FallocateFlags::ZERO_RANGE;
-        if flags != punch && !rest.is_empty() {
-            return Err(Errno::OPNOTSUPP);
-        }
+        check_fallocate(flags, from, len)?;
         let (free, now) = (self.free(), self.now);
         let inode = self.inode_mut(id);
         let of_others = if inode.kind() == Kind::Fifo { Errno::SPIPE } else { Errno::NODEV };
@@ -168,7 +163,7 @@ impl Disk {
             return Err(Errno::FBIG);
         }
         let before = content.room();
-        if flags == punch {
+        if flags == PUNCH {
             content.punch(from, to.min(content.size().next_multiple_of(CHUNK)).max(from));
         } else {
             if !content.reserve(from, to, free) {
@@ -231,6 +226,15 @@ impl Disk {
 
 fn index(id: InodeId) -> usize {
     usize::try_from(id.0).expect("numbers count what was made")
+}
+
+/// What is refused whatever the file is.
+pub(crate) fn check_fallocate(flags: FallocateFlags, from: u64, len: u64) -> Result<()> {
+    if i64::try_from(from).is_err() || i64::try_from(len).is_err() || len == 0 {
+        return Err(Errno::INVAL);
+    }
+    let rest = flags - FallocateFlags::KEEP_SIZE - FallocateFlags::ZERO_RANGE;
+    if flags != PUNCH && !rest.is_empty() { Err(Errno::OPNOTSUPP) } else { Ok(()) }
 }
 
 /// Offsets are signed in the kernel.

@@ -6,7 +6,7 @@ use std::os::fd::{IntoRawFd, RawFd};
 
 use deferring::CURRENT;
 use deferring::op::{Opcode, Sqe};
-use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::World;
@@ -152,20 +152,9 @@ impl World {
             Opcode::READ | Opcode::READV => self.read(sqe),
             Opcode::WRITE | Opcode::WRITEV => self.write(sqe),
             Opcode::FSYNC => self.fsync(sqe),
-            Opcode::FALLOCATE => {
-                let mode = FallocateFlags::from_bits_retain(sqe.len);
-                let inode = self.writable(sqe.fd, Errno::BADF)?;
-                done(self.disk.fallocate(inode, mode, sqe.off, sqe.addr))
-            }
-            Opcode::FTRUNCATE => {
-                let inode = self.writable(sqe.fd, Errno::INVAL)?;
-                done(self.disk.truncate(inode, sqe.off))
-            }
-            Opcode::FADVISE => match self.files.get(sqe.fd)? {
-                Kind::Stream { .. } => Err(Errno::SPIPE),
-                Kind::File { .. } | Kind::Place { .. } if sqe.op_flags > 5 => Err(Errno::INVAL),
-                Kind::File { .. } | Kind::Place { .. } => Ok(0),
-            },
+            Opcode::FALLOCATE => done(self.fallocate(sqe)),
+            Opcode::FTRUNCATE => done(self.truncate(sqe)),
+            Opcode::FADVISE => done(self.advise(sqe)),
             Opcode::CLOSE => self.close(sqe.fd),
             Opcode::STATX => self.statx(sqe),
             Opcode::RENAMEAT => {
@@ -195,7 +184,8 @@ impl World {
             }
             Opcode::LINKAT => {
                 let flags = AtFlags::from_bits_retain(sqe.op_flags);
-                let (from, to) = (memory::path(sqe.addr)?, memory::path(sqe.off)?);
+                let from = memory::path_or_none(sqe.addr, flags)?;
+                let to = memory::path(sqe.off)?;
                 let (one, two) = (self.directory(sqe.fd)?, self.directory(second(sqe))?);
                 done(self.disk.link(one, from, two, to, flags))
             }
@@ -211,16 +201,6 @@ impl World {
         self.files.get(raw)?.inode().ok_or(Errno::NOTDIR)
     }
 
-    fn writable(&self, raw: RawFd, otherwise: Errno) -> Result<InodeId, Errno> {
-        match self.files.get(raw)? {
-            Kind::File { inode, writable: true, .. } => Ok(inode),
-            Kind::File { .. } => Err(otherwise),
-            Kind::Place { .. } => Err(Errno::BADF),
-            Kind::Stream { .. } if otherwise == Errno::BADF => Err(Errno::SPIPE),
-            Kind::Stream { .. } => Err(Errno::INVAL),
-        }
-    }
-
     // Contents.
 
     /// How much of a transfer is made.
@@ -233,18 +213,21 @@ impl World {
     }
 
     fn read(&mut self, sqe: &Sqe) -> Result<i32, Errno> {
-        let (inode, at) = match self.files.get(sqe.fd)? {
+        let (inode, at) = match self.files.get_open(sqe.fd)? {
             Kind::File { inode, at, readable: true, .. } => (inode, at),
-            Kind::Place { inode } if self.disk.kind(inode) == disk::Kind::Directory => {
-                return Err(Errno::ISDIR);
+            Kind::Directory { .. } => {
+                // Linux asks no directory for nothing.
+                let len = Parts::of(sqe)?.len();
+                position(sqe, 0, len)?;
+                return if len == 0 { Ok(0) } else { Err(Errno::ISDIR) };
             }
-            Kind::File { .. } | Kind::Place { .. } | Kind::Stream { .. } => {
+            Kind::File { .. } | Kind::Name { .. } | Kind::Stream { .. } => {
                 return Err(Errno::BADF);
             }
         };
         read_flags(sqe)?;
-        let start = position(sqe, at)?;
         let parts = Parts::of(sqe)?;
+        let start = position(sqe, at, parts.len())?;
         let left = self.disk.size(inode).saturating_sub(start);
         let len = parts.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let len = self.part_of(len);
@@ -269,10 +252,10 @@ impl World {
             return Err(Errno::BADF);
         };
         let flags = read_flags(sqe)?;
-        let append = append || flags & APPEND != 0;
-        let asked = position(sqe, at)?;
-        let start = if append { self.disk.size(inode) } else { asked };
         let parts = Parts::of(sqe)?;
+        let asked = position(sqe, at, parts.len())?;
+        let append = (append || flags & APPEND != 0) && parts.len() > 0;
+        let start = if append { self.disk.size(inode) } else { asked };
         let most = self.part_of(parts.len());
         let mut end = start;
         let disk = &mut self.disk;
@@ -298,11 +281,11 @@ impl World {
         if sqe.op_flags > DATASYNC {
             return Err(Errno::INVAL);
         }
-        match self.files.get(sqe.fd)? {
-            Kind::File { inode, .. } | Kind::Place { inode } => {
+        match self.files.get_open(sqe.fd)? {
+            Kind::File { inode, .. } | Kind::Directory { inode } => {
                 done(self.disk.sync(inode, sqe.op_flags == DATASYNC))
             }
-            Kind::Stream { .. } => Err(Errno::INVAL),
+            Kind::Stream { .. } | Kind::Name { .. } => Err(Errno::INVAL),
         }
     }
 
@@ -317,9 +300,10 @@ impl World {
         if self.disk.kind(inode) == disk::Kind::Fifo && !flags.contains(OFlags::PATH) {
             return self.open_fifo(id, inode, flags, may_block);
         }
-        let kind = if flags.contains(OFlags::PATH) || self.disk.kind(inode) == disk::Kind::Directory
-        {
-            Kind::Place { inode }
+        let kind = if flags.contains(OFlags::PATH) {
+            Kind::Name { inode }
+        } else if self.disk.kind(inode) == disk::Kind::Directory {
+            Kind::Directory { inode }
         } else {
             let access = flags & OFlags::RWMODE;
             Kind::File {
@@ -336,13 +320,14 @@ impl World {
 
     fn find_or_make(&mut self, sqe: &Sqe) -> Result<(InodeId, OFlags), Errno> {
         let how = memory::how(sqe)?;
+        let path = memory::path(sqe.addr)?;
         let flags = u32::try_from(how.flags).map_err(|_| Errno::INVAL)?;
         let mode = u32::try_from(how.mode).map_err(|_| Errno::INVAL)?;
         let flags = OFlags::from_bits_retain(flags);
         let mode = Mode::from_bits_retain(mode);
         let resolve = ResolveFlags::from_bits_retain(how.resolve);
         let from = self.directory(sqe.fd)?;
-        let inode = self.disk.open(from, memory::path(sqe.addr)?, flags, mode, resolve)?;
+        let inode = self.disk.open(from, path, flags, mode, resolve)?;
         Ok((inode, flags))
     }
 
@@ -364,6 +349,11 @@ impl World {
             self.disk.release(inode);
         }
         if let Kind::Stream { input, output, .. } = kind {
+            if let (true, Some(input), Some(output)) = (kind.is_socket(), input, output) {
+                let unread = !self.streams.get(input).bytes.is_empty();
+                self.streams.get_mut(output).reset = unread;
+                self.streams.get_mut(input).bytes.clear();
+            }
             if let Some(input) = input {
                 self.streams.get_mut(input).readers -= 1;
                 self.pump(input);
@@ -389,19 +379,26 @@ impl World {
     }
 
     fn statx(&mut self, sqe: &Sqe) -> Result<i32, Errno> {
+        const RESERVED: u32 = 1 << 31;
+        const SYNCS: u32 = 0x6000;
         let flags = AtFlags::from_bits_retain(sqe.op_flags);
-        let path = memory::path(sqe.addr)?;
+        let known = AtFlags::EMPTY_PATH
+            | AtFlags::SYMLINK_NOFOLLOW
+            | AtFlags::NO_AUTOMOUNT
+            | AtFlags::from_bits_retain(SYNCS);
+        let path = memory::path_or_none(sqe.addr, flags)?;
+        if !known.contains(flags) || sqe.len & RESERVED != 0 || sqe.op_flags & SYNCS == SYNCS {
+            return Err(Errno::INVAL);
+        }
         let inode = if path.is_empty() {
-            if !flags.contains(AtFlags::EMPTY_PATH) {
-                return Err(Errno::NOENT);
-            }
             if sqe.fd == libc::AT_FDCWD {
                 ROOT
             } else {
-                match self.files.get(sqe.fd)?.inode() {
+                let kind = self.files.get(sqe.fd)?;
+                match kind.inode() {
                     Some(inode) => inode,
                     None => {
-                        memory::put_stat(sqe.off, &nameless())?;
+                        memory::put_stat(sqe.off, &nameless(kind.is_socket()))?;
                         return Ok(0);
                     }
                 }
@@ -443,12 +440,14 @@ fn answer(stat: &Stat) -> libc::statx {
     told
 }
 
-/// What statx tells of a pipe.
+/// What statx tells of a pipe or a socket.
 #[allow(clippy::cast_possible_truncation)] // 16 bits of a mode.
-fn nameless() -> libc::statx {
+fn nameless(is_socket: bool) -> libc::statx {
+    let mode = if is_socket { libc::S_IFSOCK | 0o777 } else { libc::S_IFIFO | 0o600 };
     let mut told = nothing();
-    told.stx_mask = libc::STATX_TYPE | libc::STATX_MODE | libc::STATX_NLINK;
-    told.stx_mode = (libc::S_IFIFO | 0o600) as u16;
+    told.stx_mask = libc::STATX_BASIC_STATS;
+    told.stx_mode = mode as u16;
+    told.stx_blksize = 4096;
     told.stx_nlink = 1;
     told
 }
@@ -479,12 +478,11 @@ pub(super) fn count(n: usize) -> Result<i32, Errno> {
     i32::try_from(n).map_err(|_| Errno::INVAL)
 }
 
-fn position(sqe: &Sqe, at: u64) -> Result<u64, Errno> {
-    match sqe.off {
-        CURRENT => Ok(at),
-        off if i64::try_from(off).is_ok() => Ok(off),
-        _ => Err(Errno::INVAL),
-    }
+/// Where a transfer of so many bytes begins. Offsets are signed in the kernel.
+pub(super) fn position(sqe: &Sqe, at: u64, len: usize) -> Result<u64, Errno> {
+    let from = if sqe.off == CURRENT { at } else { sqe.off };
+    let to = from.checked_add(len as u64).filter(|&to| i64::try_from(to).is_ok());
+    to.map(|_| from).ok_or(Errno::INVAL)
 }
 
 /// `RWF_*`, as far as they are known.

@@ -81,7 +81,11 @@ impl World {
     }
 
     pub(super) fn change_timeout(&mut self, id: OpId, change: &Sqe) {
+        const ABSOLUTE: u32 = 1;
         const UPDATE: u32 = 1 << 1;
+        if ![0, UPDATE, UPDATE | ABSOLUTE].contains(&change.op_flags) {
+            return self.answer_now(id, Err(Errno::INVAL));
+        }
         let Some(target) = self.target(change, Opcode::TIMEOUT, State::Timer) else {
             return self.answer_now(id, Err(Errno::NOENT));
         };
@@ -100,25 +104,22 @@ impl World {
 
     pub(super) fn change_poll(&mut self, id: OpId, change: &Sqe) {
         const UPDATE_EVENTS: u32 = 1 << 1;
+        if change.len & !UPDATE_EVENTS != 0 {
+            return self.answer_now(id, Err(Errno::INVAL));
+        }
         let Some(target) = self.target(change, Opcode::POLL_ADD, State::Armed) else {
             return self.answer_now(id, Err(Errno::NOENT));
         };
-        match change.len {
-            0 => {
-                self.stop_polling(target);
-                self.answer_now(target, Err(Errno::CANCELED));
-                self.answer_now(id, Ok(0));
-            }
-            UPDATE_EVENTS => {
-                self.stop_polling(target);
-                let Some(op) = self.ops.get_mut(target) else { return };
-                op.sqe.op_flags = change.op_flags;
-                let sqe = op.sqe;
-                self.answer_now(id, Ok(0));
-                self.begin_poll(target, &sqe);
-            }
-            _ => self.answer_now(id, Err(Errno::INVAL)),
+        self.stop_polling(target);
+        if change.len == 0 {
+            self.answer_now(target, Err(Errno::CANCELED));
+            return self.answer_now(id, Ok(0));
         }
+        let Some(op) = self.ops.get_mut(target) else { return };
+        op.sqe.op_flags = change.op_flags;
+        let sqe = op.sqe;
+        self.answer_now(id, Ok(0));
+        self.begin_poll(target, &sqe);
     }
 
     fn target(&self, change: &Sqe, opcode: Opcode, state: State) -> Option<OpId> {

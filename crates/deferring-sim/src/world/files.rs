@@ -27,8 +27,11 @@ pub(super) enum Kind {
         append: bool,
         synced: bool,
     },
-    /// A directory, or what was opened by `O_PATH`.
-    Place {
+    Directory {
+        inode: InodeId,
+    },
+    /// What was opened by `O_PATH`: a place to start from, and nothing else.
+    Name {
         inode: InodeId,
     },
     /// A pipe's end, or a socket.
@@ -36,15 +39,28 @@ pub(super) enum Kind {
         inode: Option<InodeId>,
         input: Option<StreamId>,
         output: Option<StreamId>,
+        /// How many writers there had been when it was opened, if that did not wait for one.
+        since: u64,
     },
 }
 
 impl Kind {
     pub(super) const fn inode(self) -> Option<InodeId> {
         match self {
-            Self::File { inode, .. } | Self::Place { inode } => Some(inode),
+            Self::File { inode, .. } | Self::Directory { inode } | Self::Name { inode } => {
+                Some(inode)
+            }
             Self::Stream { inode, .. } => inode,
         }
+    }
+
+    pub(super) const fn is_socket(self) -> bool {
+        matches!(self, Self::Stream { inode: None, input: Some(_), output: Some(_), .. })
+    }
+
+    pub(super) fn is_end_of(self, stream: StreamId) -> bool {
+        matches!(self, Self::Stream { input, output, .. }
+            if [input, output].contains(&Some(stream)))
     }
 }
 
@@ -68,7 +84,7 @@ impl Descriptors {
     pub(super) fn open(&mut self, kind: Kind) -> Result<(OwnedFd, Option<Kind>), Errno> {
         let real = match kind {
             Kind::Stream { .. } => rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?.0,
-            Kind::File { .. } | Kind::Place { .. } => {
+            Kind::File { .. } | Kind::Directory { .. } | Kind::Name { .. } => {
                 rustix::fs::memfd_create("deferring-sim", MemfdFlags::CLOEXEC)?
             }
         };
@@ -81,6 +97,14 @@ impl Descriptors {
 
     pub(super) fn get(&self, raw: RawFd) -> Result<Kind, Errno> {
         self.open.get(&raw).map(|descriptor| descriptor.kind).ok_or(Errno::BADF)
+    }
+
+    /// One that more can be done with than to start from it.
+    pub(super) fn get_open(&self, raw: RawFd) -> Result<Kind, Errno> {
+        self.get(raw).and_then(|kind| match kind {
+            Kind::Name { .. } => Err(Errno::BADF),
+            Kind::File { .. } | Kind::Directory { .. } | Kind::Stream { .. } => Ok(kind),
+        })
     }
 
     pub(super) fn serial(&self, raw: RawFd) -> Option<u64> {

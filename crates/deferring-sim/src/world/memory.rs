@@ -8,6 +8,7 @@ use std::ptr::{with_exposed_provenance, with_exposed_provenance_mut};
 use std::time::Duration;
 
 use deferring::op::{Opcode, Sqe};
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 /// `struct open_how`.
@@ -32,9 +33,21 @@ fn at<T>(address: u64) -> Result<*const T, Errno> {
     if address == 0 { Err(Errno::FAULT) } else { Ok(with_exposed_provenance(address)) }
 }
 
+/// io_uring takes paths in before it looks at anything else of an op.
 pub(super) fn path<'a>(address: u64) -> Result<&'a [u8], Errno> {
+    path_or_none(address, AtFlags::empty())
+}
+
+/// The same of a path that may be empty, if the flags say so.
+pub(super) fn path_or_none<'a>(address: u64, flags: AtFlags) -> Result<&'a [u8], Errno> {
+    const PATH_MAX: usize = 4096;
     // SAFETY: a path of the op's, which ends with a NUL and stays until the last CQE.
-    Ok(unsafe { CStr::from_ptr(at(address)?) }.to_bytes())
+    let path = unsafe { CStr::from_ptr(at(address)?) }.to_bytes();
+    match path.len() {
+        0 if !flags.contains(AtFlags::EMPTY_PATH) => Err(Errno::NOENT),
+        PATH_MAX.. => Err(Errno::NAMETOOLONG),
+        _ => Ok(path),
+    }
 }
 
 pub(super) fn how(sqe: &Sqe) -> Result<How, Errno> {

@@ -2,12 +2,13 @@
 //!
 //! One number decides everything: each choice is the next of [`fastrand`]'s from the seed, and is made
 //! in an order that depends on nothing else. `ops.rs` has the ops; `calls.rs` does what they ask for,
-//! by `memory.rs`, `files.rs`, `streams.rs` and the `disk`; `cancel.rs` ends them. Not: how a ring
+//! by `memory.rs`, `files.rs`, `lengths.rs`, `streams.rs` and the `disk`; `cancel.rs` ends them. Not: how a ring
 //! comes to its CQEs (`kernel.rs`), nor what a program sees (`sim.rs`).
 
 mod calls;
 mod cancel;
 mod files;
+mod lengths;
 mod memory;
 mod ops;
 mod outside;

@@ -22,6 +22,10 @@ pub(super) struct Stream {
     pub(super) bytes: VecDeque<u8>,
     pub(super) readers: usize,
     pub(super) writers: usize,
+    /// How many writers there have been.
+    pub(super) writers_ever: u64,
+    /// The other socket was closed before it had read all, and nobody was told yet.
+    pub(super) reset: bool,
     /// Reads and writes that wait, in order.
     pub(super) reads: VecDeque<OpId>,
     pub(super) writes: VecDeque<OpId>,
@@ -37,13 +41,32 @@ impl Stream {
         if len <= ATOMIC && room < len { 0 } else { room.min(len) }
     }
 
-    pub(super) fn input_events(&self) -> PollFlags {
+    /// To one who opened it after so many writers, without waiting for one.
+    pub(super) fn input_events(&self, since: u64) -> PollFlags {
         let mut events = PollFlags::empty();
         if !self.bytes.is_empty() {
             events |= PollFlags::IN | PollFlags::RDNORM;
         }
-        if self.writers == 0 {
+        // Who comes before all writers has not been left by them.
+        if self.writers == 0 && self.writers_ever != since {
             events |= PollFlags::HUP;
+        }
+        events
+    }
+
+    pub(super) fn add_writers(&mut self, n: usize) {
+        self.writers += n;
+        self.writers_ever += n as u64;
+    }
+
+    /// What a socket is ready for, by what comes to it, besides what it can send.
+    pub(super) fn socket_events(&self) -> PollFlags {
+        let mut events = self.input_events(0);
+        if self.writers == 0 {
+            events |= PollFlags::IN | PollFlags::RDNORM | PollFlags::RDHUP;
+        }
+        if self.reset {
+            events |= PollFlags::ERR;
         }
         events
     }

@@ -5,13 +5,14 @@
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::Duration;
 
+use deferring::CURRENT;
 use deferring::op::{Opcode, Sqe};
 use rustix::event::PollFlags;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::World;
-use super::calls::{Outcome, count};
+use super::calls::{Outcome, count, position};
 use super::files::Kind;
 use super::memory::{self, Parts};
 use super::ops::{OpId, State};
@@ -29,8 +30,11 @@ impl World {
 
     pub(super) fn begin_timeout(&mut self, id: OpId, sqe: &Sqe) {
         // BOOTTIME, REALTIME: all clocks are one here.
-        const KNOWN: u32 = ABSOLUTE | 1 << 2 | 1 << 3;
-        if sqe.op_flags & !KNOWN != 0 || sqe.len != 1 || sqe.off != 0 {
+        const CLOCKS: u32 = 1 << 2 | 1 << 3;
+        // The last says how chains go on.
+        const KNOWN: u32 = ABSOLUTE | CLOCKS | 1 << 5;
+        let flags = sqe.op_flags;
+        if flags & !KNOWN != 0 || flags & CLOCKS == CLOCKS || sqe.len != 1 || sqe.off != 0 {
             return self.answer_now(id, Err(Errno::INVAL));
         }
         match memory::time(sqe.addr) {
@@ -73,12 +77,12 @@ impl World {
         input: Option<StreamId>,
         output: Option<StreamId>,
     ) -> Result<OwnedFd, Errno> {
-        let raw = self.descriptor(Kind::Stream { inode, input, output })?;
+        let raw = self.descriptor(Kind::Stream { inode, input, output, since: 0 })?;
         if let Some(input) = input {
             self.streams.get_mut(input).readers += 1;
         }
         if let Some(output) = output {
-            self.streams.get_mut(output).writers += 1;
+            self.streams.get_mut(output).add_writers(1);
         }
         // SAFETY: given up for us by `descriptor`.
         Ok(unsafe { OwnedFd::from_raw_fd(raw) })
@@ -91,7 +95,13 @@ impl World {
             Ok(stream) => stream,
             Err(errno) => return self.answer(id, Err(errno)),
         };
+        if let Err(errno) = self.check_position(&sqe) {
+            return self.answer(id, Err(errno));
+        }
         let is_read = is_read(&sqe);
+        if !is_read {
+            self.hang_up_on(stream);
+        }
         let waiting = self.streams.get(stream);
         let first = if is_read { waiting.reads.is_empty() } else { waiting.writes.is_empty() };
         let done = if first { self.transfer(&sqe, stream) } else { None };
@@ -102,6 +112,13 @@ impl World {
         self.set(id, State::Armed);
         let stream = self.streams.get_mut(stream);
         if is_read { &mut stream.reads } else { &mut stream.writes }.push_back(id);
+    }
+
+    /// Sockets take no offset; pipes ignore it, if it is one.
+    fn check_position(&self, sqe: &Sqe) -> Result<(), Errno> {
+        position(sqe, 0, Parts::of(sqe)?.len())?;
+        let has_one = sqe.off != 0 && sqe.off != CURRENT;
+        if has_one && self.files.get(sqe.fd)?.is_socket() { Err(Errno::SPIPE) } else { Ok(()) }
     }
 
     fn stream_of(&self, sqe: &Sqe) -> Result<StreamId, Errno> {
@@ -122,6 +139,10 @@ impl World {
             let there = self.streams.get(stream);
             let n = there.bytes.len().min(len);
             if n == 0 {
+                if len > 0 && std::mem::take(&mut self.streams.get_mut(stream).reset) {
+                    return Some(Err(Errno::CONNRESET));
+                }
+                let there = self.streams.get(stream);
                 let end = len == 0 || there.writers == 0;
                 return end.then_some(Ok(0));
             }
@@ -130,7 +151,9 @@ impl World {
             return Some(parts.put(&bytes).and_then(|()| count(n)));
         }
         let there = self.streams.get(stream);
-        if there.readers == 0 {
+        // A pipe lets nothing pass, whoever reads; a socket does not.
+        let of_a_pipe = !self.files.get(sqe.fd).is_ok_and(Kind::is_socket);
+        if there.readers == 0 && !(len == 0 && of_a_pipe) {
             return Some(Err(Errno::PIPE));
         }
         let n = there.room_for(len);
@@ -187,6 +210,13 @@ impl World {
         }
     }
 
+    /// The same, of one pipe, which somebody is about to look at.
+    fn hang_up_on(&mut self, stream: StreamId) {
+        for closed in self.files.sweep(|kind| kind.is_end_of(stream)) {
+            self.let_go(closed);
+        }
+    }
+
     /// How many descriptors the program has.
     pub(crate) fn open_descriptors(&mut self) -> usize {
         for closed in self.files.sweep(|_| true) {
@@ -202,14 +232,20 @@ impl World {
         if sqe.len & MULTISHOT != 0 {
             return self.answer_now(id, Err(Errno::INVAL));
         }
-        if let Err(errno) = self.files.get(sqe.fd) {
+        if let Err(errno) = self.files.get_open(sqe.fd) {
             return self.answer_now(id, Err(errno));
         }
         self.set(id, State::Armed);
-        self.hang_up();
+        if let Ok(Kind::Stream { input, output, .. }) = self.files.get(sqe.fd) {
+            input.into_iter().chain(output).for_each(|stream| self.hang_up_on(stream));
+        }
         let events = self.events_now(sqe);
         if !events.is_empty() {
             return self.answer(id, Ok(events.bits().into()));
+        }
+        if !self.is_stream(sqe.fd) {
+            // It never changes.
+            return self.answer(id, Err(Errno::INVAL));
         }
         self.start_polling(id, sqe);
     }
@@ -232,10 +268,15 @@ impl World {
     pub(super) fn events_now(&self, sqe: &Sqe) -> PollFlags {
         #[allow(clippy::cast_possible_truncation)] // The bits of poll(2).
         let asked = PollFlags::from_bits_retain(sqe.op_flags as u16);
-        let told = asked | PollFlags::HUP | PollFlags::ERR;
+        // The last one unlike poll(2).
+        let told = asked | PollFlags::HUP | PollFlags::ERR | PollFlags::RDHUP;
         let events = match self.files.get(sqe.fd) {
-            Ok(Kind::Stream { input, output, .. }) => {
-                let input = input.map(|id| self.streams.get(id).input_events());
+            Ok(Kind::Stream { inode: None, input: Some(input), output: Some(output), .. }) => {
+                let output = self.streams.get(output).output_events() - PollFlags::ERR;
+                self.streams.get(input).socket_events() | output
+            }
+            Ok(Kind::Stream { input, output, since, .. }) => {
+                let input = input.map(|id| self.streams.get(id).input_events(since));
                 let output = output.map(|id| self.streams.get(id).output_events());
                 input.unwrap_or(PollFlags::empty()) | output.unwrap_or(PollFlags::empty())
             }
@@ -256,6 +297,7 @@ impl World {
         may_block: bool,
     ) -> Outcome {
         let stream = self.fifo(inode);
+        self.hang_up_on(stream);
         let access = flags & OFlags::RWMODE;
         let (reads, writes) = (access != OFlags::WRONLY, access != OFlags::RDONLY);
         let there = self.streams.get(stream);
@@ -264,17 +306,22 @@ impl World {
         if waits && (!may_block || flags.contains(OFlags::NONBLOCK)) && writes {
             return Outcome::Done(Err(Errno::NXIO));
         }
+        let since = if waits { there.writers_ever } else { 0 };
         let there = self.streams.get_mut(stream);
         there.readers += usize::from(reads);
-        there.writers += usize::from(writes);
+        there.add_writers(writes.into());
         if waits && may_block && !flags.contains(OFlags::NONBLOCK) {
             self.disk.hold(inode);
             self.streams.get_mut(stream).opens.push(id);
             return Outcome::Blocks;
         }
-        let opened = self.open_end(inode, stream, reads, writes);
-        for other in std::mem::take(&mut self.streams.get_mut(stream).opens) {
-            self.finish_open(other, inode, stream);
+        let opened = self.open_end(inode, stream, reads, writes, since);
+        for other in self.streams.get(stream).opens.clone() {
+            let Some((other_reads, other_writes)) = self.access_of(other) else { continue };
+            if other_reads && writes || other_writes && reads {
+                self.streams.get_mut(stream).opens.retain(|&left| left != other);
+                self.finish_open(other, inode, stream);
+            }
         }
         Outcome::Done(opened)
     }
@@ -286,10 +333,11 @@ impl World {
         stream: StreamId,
         reads: bool,
         writes: bool,
+        since: u64,
     ) -> Result<i32, Errno> {
         let input = reads.then_some(stream);
         let output = writes.then_some(stream);
-        let opened = self.descriptor(Kind::Stream { inode: Some(inode), input, output });
+        let opened = self.descriptor(Kind::Stream { inode: Some(inode), input, output, since });
         if opened.is_err() {
             let there = self.streams.get_mut(stream);
             there.readers -= usize::from(reads);
@@ -301,7 +349,7 @@ impl World {
     /// The other end has come.
     fn finish_open(&mut self, id: OpId, inode: InodeId, stream: StreamId) {
         let Some((reads, writes)) = self.access_of(id) else { return };
-        let opened = self.open_end(inode, stream, reads, writes);
+        let opened = self.open_end(inode, stream, reads, writes, 0);
         self.disk.release(inode);
         self.set(id, State::Running { worker: false });
         self.free_worker();

@@ -13,6 +13,7 @@ use rustix::fs::{
     StatxFlags,
 };
 use rustix::io::{Errno, ReadWriteFlags};
+use rustix::net::SendFlags;
 
 use crate::CURRENT;
 use crate::op::{Opcode, Sqe};
@@ -55,6 +56,8 @@ fn call(sqe: &Sqe, nowait: bool) -> Result<usize, Errno> {
             let mode = FallocateFlags::from_bits_retain(sqe.len);
             done(rustix::fs::fallocate(fd(sqe.fd)?, mode, sqe.off, sqe.addr))
         }
+        // The call looks at the length first.
+        Opcode::FTRUNCATE if is_name(sqe.fd) => Err(Errno::BADF),
         Opcode::FTRUNCATE => done(rustix::fs::ftruncate(fd(sqe.fd)?, sqe.off)),
         Opcode::FADVISE => fadvise(sqe),
         Opcode::CLOSE => close(sqe.fd),
@@ -67,6 +70,9 @@ fn call(sqe: &Sqe, nowait: bool) -> Result<usize, Errno> {
         }
         Opcode::UNLINKAT => {
             let flags = AtFlags::from_bits_retain(sqe.op_flags);
+            if !AtFlags::REMOVEDIR.contains(flags) {
+                return Err(Errno::INVAL);
+            }
             done(rustix::fs::unlinkat(directory(sqe.fd)?, path(sqe.addr)?, flags))
         }
         Opcode::MKDIRAT => {
@@ -79,7 +85,7 @@ fn call(sqe: &Sqe, nowait: bool) -> Result<usize, Errno> {
         }
         Opcode::LINKAT => {
             let flags = AtFlags::from_bits_retain(sqe.op_flags);
-            let (from, to) = (path(sqe.addr)?, path(sqe.off)?);
+            let (from, to) = (path_or_none(sqe.addr, flags)?, path(sqe.off)?);
             done(rustix::fs::linkat(directory(sqe.fd)?, from, second(sqe)?, to, flags))
         }
         _ => Err(Errno::INVAL),
@@ -116,9 +122,21 @@ fn at<T>(address: u64) -> Result<*const T, Errno> {
     if address == 0 { Err(Errno::FAULT) } else { Ok(with_exposed_provenance(address)) }
 }
 
+/// io_uring takes paths in before it looks at anything else of an op.
 fn path<'a>(address: u64) -> Result<&'a CStr, Errno> {
+    path_or_none(address, AtFlags::empty())
+}
+
+/// The same of a path that may be empty, if the flags say so.
+fn path_or_none<'a>(address: u64, flags: AtFlags) -> Result<&'a CStr, Errno> {
+    const PATH_MAX: usize = 4096;
     // SAFETY: a path of the op's, which ends with a NUL and stays until the last CQE.
-    Ok(unsafe { CStr::from_ptr(at(address)?) })
+    let path = unsafe { CStr::from_ptr(at(address)?) };
+    match path.to_bytes().len() {
+        0 if !flags.contains(AtFlags::EMPTY_PATH) => Err(Errno::NOENT),
+        PATH_MAX.. => Err(Errno::NAMETOOLONG),
+        _ => Ok(path),
+    }
 }
 
 /// The buffers of a transfer: the op's array of them, or the one that the SQE itself names, which
@@ -158,6 +176,10 @@ fn read(sqe: &Sqe, nowait: bool) -> Result<usize, Errno> {
 fn write(sqe: &Sqe, nowait: bool) -> Result<usize, Errno> {
     let (fd, mut one) = (fd(sqe.fd)?, NOWHERE);
     let (first, count) = buffers(sqe, &mut one)?;
+    if is_empty_message(sqe) {
+        let flags = if nowait { SendFlags::DONTWAIT } else { SendFlags::empty() };
+        return rustix::net::send(fd, &[], flags | SendFlags::NOSIGNAL);
+    }
     // SAFETY: `IoSlice` has the layout of an iovec; each is memory of the op's, filled.
     let parts = unsafe { std::slice::from_raw_parts(first.cast::<IoSlice<'_>>(), count) };
     transfer(sqe, nowait, |at, flags| rustix::io::pwritev2(fd, parts, at, flags))
@@ -175,14 +197,73 @@ fn transfer(
         result => result,
     };
     match again(sqe.off, nowait) {
+        // The calls look at the offset first.
+        Err(Errno::INVAL) if is_negative(sqe) && is_wrong_way(sqe) => Err(Errno::BADF),
         Err(Errno::SPIPE) if sqe.off == 0 || !is_socket(sqe.fd) => again(CURRENT, nowait),
         result => result,
     }
 }
 
+/// Whether a transfer waits for nobody, whatever is behind the descriptor: one of nothing, or one
+/// that is refused.
+pub(super) fn is_over_at_once(sqe: &Sqe) -> bool {
+    let is_of_nothing = len(sqe) == 0 && !is_empty_message(sqe);
+    let is_bad = sqe.off != 0 && sqe.off != CURRENT && (is_negative(sqe) || is_socket(sqe.fd));
+    is_of_nothing || is_bad || is_wrong_way(sqe)
+}
+
+fn len(sqe: &Sqe) -> usize {
+    let mut one = NOWHERE;
+    let Ok((first, count)) = buffers(sqe, &mut one) else { return 0 };
+    // SAFETY: an array of the op's, of that many, or `one`.
+    let parts = unsafe { std::slice::from_raw_parts(first, count) };
+    parts.iter().map(|part| part.iov_len).sum()
+}
+
+/// What `pwritev2` does not trouble a socket with, and io_uring does.
+fn is_empty_message(sqe: &Sqe) -> bool {
+    let writes = matches!(sqe.opcode, Opcode::WRITE | Opcode::WRITEV);
+    writes && len(sqe) == 0 && (sqe.off == 0 || sqe.off == CURRENT) && is_socket(sqe.fd)
+}
+
+/// Whether a read may be at its end without being ready for it: `poll(2)` does not tell the end of a
+/// FIFO that was opened before its first writer.
+pub(super) fn may_end_untold(sqe: &Sqe) -> bool {
+    let reads = matches!(sqe.opcode, Opcode::READ | Opcode::READV);
+    let flags = fd(sqe.fd).and_then(rustix::fs::fcntl_getfl);
+    reads
+        && flags.is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
+        && is_of_type(sqe.fd, FileType::Fifo)
+}
+
+/// Whether a descriptor is open, but not for this.
+fn is_wrong_way(sqe: &Sqe) -> bool {
+    let wrong = match sqe.opcode {
+        Opcode::READ | Opcode::READV => OFlags::WRONLY,
+        _ => OFlags::RDONLY,
+    };
+    let flags = fd(sqe.fd).and_then(rustix::fs::fcntl_getfl);
+    flags.is_ok_and(|flags| flags & OFlags::RWMODE == wrong || flags.contains(OFlags::PATH))
+}
+
+/// Whether a descriptor was opened by `O_PATH`.
+fn is_name(raw: RawFd) -> bool {
+    let flags = fd(raw).and_then(rustix::fs::fcntl_getfl);
+    flags.is_ok_and(|flags| flags.contains(OFlags::PATH))
+}
+
+/// Offsets are signed in the kernel.
+fn is_negative(sqe: &Sqe) -> bool {
+    sqe.off != CURRENT && i64::try_from(sqe.off).is_err()
+}
+
 fn is_socket(raw: RawFd) -> bool {
+    is_of_type(raw, FileType::Socket)
+}
+
+fn is_of_type(raw: RawFd, kind: FileType) -> bool {
     let stat = fd(raw).and_then(rustix::fs::fstat);
-    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket)
+    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == kind)
 }
 
 fn fsync(sqe: &Sqe) -> Result<usize, Errno> {
@@ -226,7 +307,8 @@ fn statx(sqe: &Sqe) -> Result<usize, Errno> {
     let flags = AtFlags::from_bits_retain(sqe.op_flags);
     let mask = StatxFlags::from_bits_retain(sqe.len);
     let answer = at::<Statx>(sqe.off)?.cast_mut();
-    let statx = rustix::fs::statx(directory(sqe.fd)?, path(sqe.addr)?, flags, mask)?;
+    let path = path_or_none(sqe.addr, flags)?;
+    let statx = rustix::fs::statx(directory(sqe.fd)?, path, flags, mask)?;
     // SAFETY: the op's room for the answer, which has this layout.
     unsafe { answer.write(statx) };
     Ok(0)
@@ -246,12 +328,13 @@ fn openat2(sqe: &Sqe) -> Result<usize, Errno> {
     }
     // SAFETY: the op's, of that length.
     let how = unsafe { at::<How>(sqe.off)?.read() };
+    let path = path(sqe.addr)?;
     // The call refuses what it does not know; what does not fit into its types it cannot know.
     let flags = u32::try_from(how.flags).map_err(|_| Errno::INVAL)?;
     let mode = u32::try_from(how.mode).map_err(|_| Errno::INVAL)?;
     let flags = OFlags::from_bits_retain(flags);
     let resolve = ResolveFlags::from_bits_retain(how.resolve);
-    let (from, path) = (directory(sqe.fd)?, path(sqe.addr)?);
+    let from = directory(sqe.fd)?;
     let mode = Mode::from_bits_retain(mode);
     let opened = rustix::fs::openat2(from, path, flags, mode, resolve)?;
     Ok(usize::try_from(std::os::fd::IntoRawFd::into_raw_fd(opened)).unwrap_or(usize::MAX))

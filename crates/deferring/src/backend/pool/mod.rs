@@ -150,7 +150,9 @@ impl Shared {
     // Descriptors that have something to say when they like.
 
     fn transfer(self: &Arc<Self>, sqe: Sqe) {
-        if ready(sqe.fd, interest(&sqe)).is_empty() {
+        if exec::is_over_at_once(&sqe) {
+            Workers::add(self, sqe, false);
+        } else if ready(sqe.fd, interest(&sqe)).is_empty() && !exec::may_end_untold(&sqe) {
             self.transfer_later(sqe);
         } else {
             Workers::add(self, sqe, true);
@@ -219,7 +221,11 @@ impl Shared {
     }
 
     fn change_timeout(&self, change: &Sqe) {
+        const ABSOLUTE: u32 = 1;
         const UPDATE: u32 = 1 << 1;
+        if ![0, UPDATE, UPDATE | ABSOLUTE].contains(&change.op_flags) {
+            return self.answer(change, Err(Errno::INVAL));
+        }
         let is_target = |sqe: &Sqe| sqe.opcode == Opcode::TIMEOUT && sqe.user_data == change.addr;
         let Some(target) = self.poller.take(is_target) else {
             return self.answer(change, Err(Errno::NOENT));
@@ -237,20 +243,18 @@ impl Shared {
 
     fn change_poll(self: &Arc<Self>, change: &Sqe) {
         const UPDATE_EVENTS: u32 = 1 << 1;
+        if change.len & !UPDATE_EVENTS != 0 {
+            return self.answer(change, Err(Errno::INVAL));
+        }
         let is_target = |sqe: &Sqe| sqe.opcode == Opcode::POLL_ADD && sqe.user_data == change.addr;
         let Some(mut target) = self.poller.take(is_target) else {
             return self.answer(change, Err(Errno::NOENT));
         };
-        match change.len {
-            0 => self.answer(&target, Err(Errno::CANCELED)),
-            UPDATE_EVENTS => {
-                target.op_flags = change.op_flags;
-                self.poll_add(target);
-            }
-            _ => {
-                self.poll_add(target);
-                return self.answer(change, Err(Errno::INVAL));
-            }
+        if change.len == 0 {
+            self.answer(&target, Err(Errno::CANCELED));
+        } else {
+            target.op_flags = change.op_flags;
+            self.poll_add(target);
         }
         self.answer(change, Ok(0));
     }
@@ -283,7 +287,9 @@ fn interest(sqe: &Sqe) -> PollFlags {
 
 fn events(sqe: &Sqe) -> PollFlags {
     #[allow(clippy::cast_possible_truncation)] // The bits of poll(2).
-    PollFlags::from_bits_retain(sqe.op_flags as u16)
+    let asked = PollFlags::from_bits_retain(sqe.op_flags as u16);
+    // As io_uring tells it unasked.
+    asked | PollFlags::RDHUP
 }
 
 /// What a descriptor is ready for now, or an error of `poll(2)` as readiness.
