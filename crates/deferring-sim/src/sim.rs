@@ -128,11 +128,8 @@ impl Sim {
     }
 
     fn new_ring(&self) -> io::Result<Ring> {
-        let kernel = self.kernel.clone();
-        self.builder.clone().build_on(|wire| {
-            kernel.world().connect(wire);
-            Ok(kernel)
-        })
+        let kernel = &self.kernel;
+        self.builder.clone().build_on(|wire| Ok(kernel.port(wire)))
     }
 
     fn turn<T>(

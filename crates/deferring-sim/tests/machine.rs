@@ -67,6 +67,33 @@ fn faults_that_were_not_asked_for_one_by_one_go_unnoticed() {
 }
 
 #[test]
+fn a_run_hears_nothing_of_the_one_before() {
+    check(0..50, |sim| {
+        let sim = sim.faults(Faults::all());
+        for _ in 0..3 {
+            // It ends while the ring's own alarm is out.
+            let made = sim.run(async |ring| File::create(&ring, "/file").await.map(drop));
+            made.unwrap().unwrap();
+            assert_eq!(sim.in_flight(), 0);
+        }
+    });
+}
+
+#[test]
+fn a_submit_takes_something_or_says_why_not() {
+    check(0..20, |sim| {
+        let sim = sim.faults(Faults::none().refused_submits(0.5)).traced();
+        sim.run(async |ring| {
+            for _ in 0..20 {
+                sleep(&ring, SECOND).await.unwrap();
+            }
+        })
+        .unwrap();
+        assert!(sim.struck() > 5 && !sim.trace().contains("takes 0"), "{}", sim.trace());
+    });
+}
+
+#[test]
 fn a_year_takes_no_time() {
     let sim = Sim::new(0).patience(Duration::MAX);
     let year = 365 * 24 * 3600 * SECOND;

@@ -13,7 +13,7 @@ impl World {
         if cancel.op_flags != 0 {
             return self.answer_now(id, Err(Errno::INVAL));
         }
-        let target = self.ops.by_name(cancel.addr);
+        let target = self.named(id, cancel.addr);
         let target = target.filter(|_| !self.strikes(|faults| faults.missed_cancel));
         let Some(target) = target else {
             return self.answer(id, Err(Errno::NOENT));
@@ -70,7 +70,7 @@ impl World {
 
     pub(super) fn change_timeout(&mut self, id: OpId, change: &Sqe) {
         const UPDATE: u32 = 1 << 1;
-        let Some(target) = self.target(change, Opcode::TIMEOUT, State::Timer) else {
+        let Some(target) = self.target(id, change, Opcode::TIMEOUT, State::Timer) else {
             return self.answer_now(id, Err(Errno::NOENT));
         };
         if change.op_flags & UPDATE == 0 {
@@ -88,7 +88,7 @@ impl World {
 
     pub(super) fn change_poll(&mut self, id: OpId, change: &Sqe) {
         const UPDATE_EVENTS: u32 = 1 << 1;
-        let Some(target) = self.target(change, Opcode::POLL_ADD, State::Armed) else {
+        let Some(target) = self.target(id, change, Opcode::POLL_ADD, State::Armed) else {
             return self.answer_now(id, Err(Errno::NOENT));
         };
         match change.len {
@@ -109,8 +109,13 @@ impl World {
         }
     }
 
-    fn target(&self, change: &Sqe, opcode: Opcode, state: State) -> Option<OpId> {
-        let id = self.ops.by_name(change.addr)?;
+    /// The op of that name on the asker's ring.
+    fn named(&self, asker: OpId, user_data: u64) -> Option<OpId> {
+        self.ops.by_name(self.ops.get(asker)?.ring, user_data)
+    }
+
+    fn target(&self, asker: OpId, change: &Sqe, opcode: Opcode, state: State) -> Option<OpId> {
+        let id = self.named(asker, change.addr)?;
         let op = self.ops.get(id)?;
         (op.sqe.opcode == opcode && op.state == state).then_some(id)
     }

@@ -27,6 +27,7 @@ use crate::disk::Disk;
 use crate::faults::Faults;
 pub(crate) use calls::KNOWN;
 use files::Descriptors;
+pub(crate) use ops::RingId;
 use ops::{Op, OpId, Ops, State};
 use streams::{StreamId, Streams};
 use trace::Trace;
@@ -62,7 +63,8 @@ pub(crate) struct World {
     streams: Streams,
     /// The pipe behind each FIFO.
     fifos: Vec<(crate::disk::InodeId, StreamId)>,
-    wire: Option<Wire>,
+    /// Of each ring that there was, where its CQEs go, while it is there.
+    wires: Vec<Option<Wire>>,
     trace: Trace,
     steps: u64,
     struck: u64,
@@ -97,7 +99,7 @@ impl World {
             files: Descriptors::default(),
             streams: Streams::default(),
             fifos: Vec::new(),
-            wire: None,
+            wires: Vec::new(),
             trace: Trace::default(),
             steps: 0,
             struck: 0,
@@ -158,9 +160,41 @@ impl World {
     }
 
     /// A ring that this world serves from now on.
-    pub(crate) fn connect(&mut self, wire: Wire) {
-        self.wire = Some(wire);
+    pub(crate) fn connect(&mut self, wire: Wire) -> RingId {
         self.workers_most = 4;
+        self.wires.push(Some(wire));
+        RingId(u32::try_from(self.wires.len() - 1).expect("few"))
+    }
+
+    /// A ring is gone. What it asked for is given up; what runs goes on, and is not answered.
+    pub(crate) fn disconnect(&mut self, ring: RingId) {
+        self.wires[ring.0 as usize] = None;
+        let left: Vec<(OpId, State)> = self
+            .ops
+            .iter()
+            .filter(|(_, op)| op.ring == ring)
+            .map(|(id, op)| (id, op.state))
+            .collect();
+        for (id, state) in left {
+            match state {
+                State::Queued | State::Armed => self.forget(id, Err(Errno::CANCELED)),
+                State::Timer | State::Answered(_) => self.answer_now(id, Err(Errno::CANCELED)),
+                State::Opening => {
+                    self.leave_fifos(id);
+                    self.free_worker();
+                    self.answer_now(id, Err(Errno::CANCELED));
+                }
+                State::Hung { for_ever: false } => {
+                    self.free_worker();
+                    self.answer_now(id, Err(Errno::CANCELED));
+                }
+                State::Running { .. } | State::Hung { for_ever: true } => {}
+            }
+        }
+    }
+
+    fn is_ready(&self, ring: RingId) -> bool {
+        self.wires[ring.0 as usize].as_ref().is_some_and(Wire::is_ready)
     }
 
     /// Switches the machine on again, if it is off.
@@ -188,12 +222,13 @@ impl World {
         const REFUSALS: [Errno; 4] = [Errno::INTR, Errno::AGAIN, Errno::BUSY, Errno::NOMEM];
         self.pass(ENTER);
         if count > 0 && self.strikes(|faults| faults.refused) {
-            let choice = self.rng.usize(..=REFUSALS.len());
+            // Linux takes one at least, or says why not.
+            let choice = self.rng.usize(..REFUSALS.len() + usize::from(count > 1));
             if let Some(&errno) = REFUSALS.get(choice) {
                 self.line(|| format!("submit of {count}: {errno}"));
                 return Err(errno);
             }
-            let some = self.rng.u32(..count);
+            let some = self.rng.u32(1..count);
             self.line(|| format!("submit of {count}: takes {some}"));
             return Ok(some);
         }
@@ -203,10 +238,11 @@ impl World {
         Ok(count)
     }
 
-    pub(crate) fn begin(&mut self, sqe: Sqe) {
+    pub(crate) fn begin(&mut self, ring: RingId, sqe: Sqe) {
         self.pass(BEGIN);
         self.begun += 1;
-        let op = Op { sqe, serial: self.begun, state: State::Queued, entry: 0, cancelled: false };
+        let (serial, state) = (self.begun, State::Queued);
+        let op = Op { sqe, ring, serial, state, entry: 0, cancelled: false };
         let id = self.ops.add(op);
         let Self { trace, files, now, .. } = self;
         trace.line(now.saturating_sub(START), || {
@@ -254,18 +290,18 @@ impl World {
     ///
     /// # Panics
     /// If nothing can happen any more, or not before the end of all patience.
-    pub(crate) fn wait(&mut self, time: Option<Duration>) -> Result<(), Errno> {
+    pub(crate) fn wait(&mut self, ring: RingId, time: Option<Duration>) -> Result<(), Errno> {
         if self.strikes(|faults| faults.interrupted) {
             self.line(|| "a signal".into());
             return Err(Errno::INTR);
         }
         let until = time.map(|time| self.now.saturating_add(time));
         loop {
-            if self.wire.as_ref().is_some_and(Wire::is_ready) {
+            if self.is_ready(ring) {
                 return Ok(());
             }
             self.hang_up();
-            if self.wire.as_ref().is_some_and(Wire::is_ready) {
+            if self.is_ready(ring) {
                 return Ok(());
             }
             let next = self.agenda.peek().map(|Reverse((at, ..))| *at);
@@ -385,7 +421,7 @@ impl World {
             Some(serial) => format!("#{} = file {serial}", id.serial),
             None => format!("#{} = {}", id.serial, trace::result(result)),
         });
-        if let Some(wire) = &self.wire {
+        if let Some(wire) = &self.wires[op.ring.0 as usize] {
             wire.give(Cqe { user_data: op.sqe.user_data, result, flags: 0 });
         }
     }
