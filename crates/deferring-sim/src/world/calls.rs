@@ -457,11 +457,11 @@ fn nothing() -> libc::statx {
 /// What the user has asked it to answer, or nothing.
 fn nop(sqe: &Sqe) -> i32 {
     const INJECT_RESULT: u32 = 1;
-    if sqe.op_flags & INJECT_RESULT != 0 { sqe.len.cast_signed() } else { 0 }
+    if sqe.op_flags & INJECT_RESULT != 0 { sqe.len as i32 } else { 0 }
 }
 
 fn second(sqe: &Sqe) -> RawFd {
-    sqe.len.cast_signed()
+    sqe.len as RawFd
 }
 
 fn done(result: Result<(), Errno>) -> Result<i32, Errno> {

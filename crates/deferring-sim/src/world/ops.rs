@@ -130,6 +130,6 @@ impl Hasher for Spread {
     }
 
     fn write_i32(&mut self, n: i32) {
-        self.write_u64(u64::from(n.cast_unsigned()));
+        self.write_u64(u64::from(u32::from_ne_bytes(n.to_ne_bytes())));
     }
 }
