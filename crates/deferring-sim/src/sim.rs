@@ -86,7 +86,7 @@ impl Sim {
         self
     }
 
-    /// How much virtual time a program may take, an hour if this is not said.
+    /// How much virtual time each program may take, an hour if this is not said.
     #[must_use]
     pub fn patience(self, time: Duration) -> Self {
         self.world().set_patience(time);
@@ -115,9 +115,10 @@ impl Sim {
     ///
     /// # Panics
     /// If the program panics. If it waits for what cannot come: it is deadlocked. If it does not
-    /// end in an hour of virtual time ([`patience`](Self::patience)). If the ring cannot be made.
+    /// end in an hour of virtual time ([`patience`](Self::patience)), or wakes itself for ever. If
+    /// the ring cannot be made.
     pub fn run<T>(&self, program: impl AsyncFnOnce(Ring) -> T) -> Result<T, PowerLost> {
-        self.world().power_on();
+        self.world().begin_run();
         let ring = self.new_ring().expect("a ring in memory");
         let ended = {
             let mut program = pin!(program(ring.clone()));
@@ -148,6 +149,9 @@ impl Sim {
             if call.0.swap(false, Ordering::Relaxed) || self.world().choose(16) == 0 {
                 if let Poll::Ready(output) = program.as_mut().poll(&mut cx) {
                     return Ok(output);
+                }
+                if call.0.load(Ordering::Relaxed) {
+                    self.world().poll_again();
                 }
             }
             self.turn_ring(ring, || call.0.load(Ordering::Relaxed));

@@ -1,7 +1,10 @@
 //! What the machine does, and that it does it again.
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use deferring::op::{Op, Opcode, Openat2};
@@ -19,8 +22,7 @@ async fn program(ring: Ring, input: Fd, output: Fd) {
         let ring = &ring;
         async move {
             let path = format!("/{n}");
-            let mut options = File::options();
-            let options = options.read(true).write(true).create(true);
+            let options = File::options().read(true).write(true).create(true);
             let file = options.open(ring, &path).await.unwrap();
             file.write_all_at(vec![n; 5000], 0).await.0.unwrap();
             file.sync_all().await.unwrap();
@@ -125,6 +127,61 @@ fn a_program_that_does_not_end_is_told_so() {
     let panic = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
     let said = panic.downcast_ref::<String>().unwrap();
     assert!(said.contains("the program has not ended in time"), "{said}");
+}
+
+#[test]
+fn patience_is_for_each_program() {
+    let sim = Sim::new(0).patience(60 * SECOND);
+    for _ in 0..3 {
+        sim.run(async |ring| sleep(&ring, 40 * SECOND).await).unwrap().unwrap();
+    }
+}
+
+/// Lets others go first.
+async fn yield_once() {
+    let mut has = false;
+    let poll = |cx: &mut Context<'_>| {
+        cx.waker().wake_by_ref();
+        if std::mem::replace(&mut has, true) { Poll::Ready(()) } else { Poll::Pending }
+    };
+    poll_fn(poll).await;
+}
+
+#[test]
+fn time_passes_for_a_program_that_yields_until_another_is_done() {
+    check(0..20, |sim| {
+        let sim = sim.faults(Faults::all());
+        sim.run(async |ring| {
+            let done = Cell::new(false);
+            let work = async {
+                sleep(&ring, Duration::from_millis(3)).await.unwrap();
+                File::create(&ring, "/file").await.unwrap();
+                done.set(true);
+            };
+            let spin = async {
+                while !done.get() {
+                    yield_once().await;
+                }
+            };
+            join(work, spin).await;
+        })
+        .unwrap();
+    });
+}
+
+#[test]
+fn a_program_that_yields_for_ever_is_told_so() {
+    let sim = Sim::new(0);
+    let run = || {
+        sim.run(async |_| {
+            loop {
+                yield_once().await;
+            }
+        })
+    };
+    let panic = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
+    let said = panic.downcast_ref::<String>().unwrap();
+    assert!(said.contains("wakes itself for ever"), "{said}");
 }
 
 #[test]

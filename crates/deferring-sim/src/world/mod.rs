@@ -35,8 +35,15 @@ use trace::Trace;
 /// What time it is when the machine is switched on.
 const START: Duration = Duration::from_secs(1000);
 
+/// How much time a program has to end.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// How often a program is polled that asks for nothing and will not wait.
+const POLLS_MAX: u32 = 1 << 20;
+
 /// What a submit costs, and what each SQE of it.
 const ENTER: Duration = Duration::from_micros(1);
+const POLL: Duration = Duration::from_micros(1);
 const BEGIN: Duration = Duration::from_nanos(100);
 
 const IN_WORKER: u8 = 1 << 4;
@@ -68,9 +75,12 @@ pub(crate) struct World {
     trace: Trace,
     steps: u64,
     struck: u64,
+    /// How often the program was polled since it has asked for something, without a wait.
+    polls: u32,
     power: Power,
-    /// When a program is taken for one that never ends.
-    pub(crate) end: Duration,
+    /// How long a program may take, and when this one is taken for one that never ends.
+    patience: Duration,
+    end: Duration,
     scratch: Vec<u8>,
 }
 
@@ -85,7 +95,8 @@ impl World {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             seed,
-            rng: fastrand::Rng::with_seed(seed),
+            // A test that takes its own choices from the seed gets others.
+            rng: fastrand::Rng::with_seed(seed ^ 0x6465_6665_7272_696e),
             faults: Faults::none(),
             now: START,
             agenda: BinaryHeap::new(),
@@ -103,8 +114,10 @@ impl World {
             trace: Trace::default(),
             steps: 0,
             struck: 0,
+            polls: 0,
             power: Power::On,
-            end: START + Duration::from_secs(3600),
+            patience: PATIENCE,
+            end: START + PATIENCE,
             scratch: Vec::new(),
         }
     }
@@ -118,6 +131,7 @@ impl World {
     }
 
     pub(crate) fn set_patience(&mut self, time: Duration) {
+        self.patience = time;
         self.end = self.now.saturating_add(time);
     }
 
@@ -197,8 +211,9 @@ impl World {
         self.wires[ring.0 as usize].as_ref().is_some_and(Wire::is_ready)
     }
 
-    /// Switches the machine on again, if it is off.
-    pub(crate) fn power_on(&mut self) {
+    /// A program begins. The machine is switched on again, if it is off.
+    pub(crate) fn begin_run(&mut self) {
+        self.end = self.now.saturating_add(self.patience);
         if self.power == Power::Lost {
             self.power = Power::On;
             self.line(|| "power on".into());
@@ -241,6 +256,7 @@ impl World {
     pub(crate) fn begin(&mut self, ring: RingId, sqe: Sqe) {
         self.pass(BEGIN);
         self.begun += 1;
+        self.polls = 0;
         let (serial, state) = (self.begun, State::Queued);
         let op = Op { sqe, ring, serial, state, entry: 0, cancelled: false };
         let id = self.ops.add(op);
@@ -295,6 +311,7 @@ impl World {
             self.line(|| "a signal".into());
             return Err(Errno::INTR);
         }
+        self.polls = 0;
         let until = time.map(|time| self.now.saturating_add(time));
         loop {
             if self.is_ready(ring) {
@@ -311,9 +328,26 @@ impl World {
                 (Some(_), _) => self.step(),
                 (None, None) => panic!("{}", self.complaint("nothing can happen any more")),
             }
-            if self.now > self.end {
-                panic!("{}", self.complaint("the program has not ended in time"));
-            }
+            self.check_patience();
+        }
+    }
+
+    /// Time passes for a program that will not wait: it yields, and goes on.
+    ///
+    /// # Panics
+    /// If it does so for ever.
+    pub(crate) fn poll_again(&mut self) {
+        self.polls += 1;
+        if self.polls > POLLS_MAX {
+            panic!("{}", self.complaint("the program wakes itself for ever, and asks for nothing"));
+        }
+        self.pass(POLL);
+        self.check_patience();
+    }
+
+    fn check_patience(&self) {
+        if self.now > self.end {
+            panic!("{}", self.complaint("the program has not ended in time"));
         }
     }
 
@@ -331,7 +365,7 @@ impl World {
             text += &format!("\n  #{} {:?}, {:?}", id.serial, op.sqe.opcode, op.state);
         }
         if self.ops.len() == 0 {
-            text += " nothing";
+            text += " nothing, so what the program awaits is not the ring's";
         }
         text
     }

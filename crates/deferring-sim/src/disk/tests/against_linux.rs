@@ -430,7 +430,7 @@ impl Pair {
         if rng.u8(0..10) == 0 {
             flags = OFlags::PATH | flags & (OFlags::DIRECTORY | OFlags::NOFOLLOW);
         }
-        let makes = flags.intersects(OFlags::CREATE | OFlags::TMPFILE - OFlags::DIRECTORY);
+        let makes = flags.intersects(OFlags::CREATE | (OFlags::TMPFILE - OFlags::DIRECTORY));
         let mode = match rng.u8(0..100) {
             0 => 0o10600,
             1 => 0o600,
