@@ -211,6 +211,12 @@ impl Sim {
         self.world().trace().to_owned()
     }
 
+    /// Writes a line of one's own into the trace, if there is one: what the program has been told, or
+    /// what the test thinks of it.
+    pub fn note(&self, note: impl fmt::Display) {
+        self.world().note(&note);
+    }
+
     /// How many ops the kernel has. After a [`run`](Self::run) those that never end.
     #[must_use]
     pub fn in_flight(&self) -> usize {

@@ -295,6 +295,33 @@ fn without_workers_ops_fail_with_an_error_that_says_so() {
 }
 
 #[test]
+fn a_directory_is_synced_but_not_by_a_descriptor_for_its_name_only() {
+    let sim = Sim::new(0);
+    sim.run(async |ring| {
+        let directory = ring.queue(Openat2::new(CWD, "/").flags(OFlags::DIRECTORY)).await.unwrap();
+        ring.fsync(&directory).await.unwrap();
+        let name = ring.queue(Openat2::new(CWD, "/").flags(OFlags::PATH)).await.unwrap();
+        let error = ring.fsync(&name).await.unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+    })
+    .unwrap();
+}
+
+#[test]
+fn what_the_test_notes_is_in_the_trace() {
+    let sim = Sim::new(0).traced();
+    sim.run(async |ring| {
+        let file = File::create(&ring, "/file").await.unwrap();
+        sim.note("made");
+        file.sync_data().await.unwrap();
+    })
+    .unwrap();
+    let trace = sim.trace();
+    assert!(trace.contains("ms  -- made\n"), "{trace}");
+    assert!(trace.contains("Fsync file 1 /file, data"), "{trace}");
+}
+
+#[test]
 fn what_was_not_synced_may_be_gone() {
     check(0..100, |sim| {
         let sim = sim.faults(Faults::all());

@@ -158,8 +158,9 @@ impl World {
             }
             Opcode::FADVISE => match self.files.get(sqe.fd)? {
                 Kind::Stream { .. } => Err(Errno::SPIPE),
-                Kind::File { .. } | Kind::Place { .. } if sqe.op_flags > 5 => Err(Errno::INVAL),
-                Kind::File { .. } | Kind::Place { .. } => Ok(0),
+                Kind::Place { .. } => Err(Errno::BADF),
+                Kind::File { .. } | Kind::Directory { .. } if sqe.op_flags > 5 => Err(Errno::INVAL),
+                Kind::File { .. } | Kind::Directory { .. } => Ok(0),
             },
             Opcode::CLOSE => self.close(sqe.fd),
             Opcode::STATX => self.statx(sqe),
@@ -209,7 +210,7 @@ impl World {
     fn writable(&self, raw: RawFd, otherwise: Errno) -> Result<InodeId, Errno> {
         match self.files.get(raw)? {
             Kind::File { inode, writable: true, .. } => Ok(inode),
-            Kind::File { .. } => Err(otherwise),
+            Kind::File { .. } | Kind::Directory { .. } => Err(otherwise),
             Kind::Place { .. } => Err(Errno::BADF),
             Kind::Stream { .. } if otherwise == Errno::BADF => Err(Errno::SPIPE),
             Kind::Stream { .. } => Err(Errno::INVAL),
@@ -230,9 +231,7 @@ impl World {
     fn read(&mut self, sqe: &Sqe) -> Result<i32, Errno> {
         let (inode, at) = match self.files.get(sqe.fd)? {
             Kind::File { inode, at, readable: true, .. } => (inode, at),
-            Kind::Place { inode } if self.disk.kind(inode) == disk::Kind::Directory => {
-                return Err(Errno::ISDIR);
-            }
+            Kind::Directory { .. } => return Err(Errno::ISDIR),
             Kind::File { .. } | Kind::Place { .. } | Kind::Stream { .. } => {
                 return Err(Errno::BADF);
             }
@@ -294,9 +293,10 @@ impl World {
             return Err(Errno::INVAL);
         }
         match self.files.get(sqe.fd)? {
-            Kind::File { inode, .. } | Kind::Place { inode } => {
+            Kind::File { inode, .. } | Kind::Directory { inode } => {
                 done(self.disk.sync(inode, sqe.op_flags == DATASYNC))
             }
+            Kind::Place { .. } => Err(Errno::BADF),
             Kind::Stream { .. } => Err(Errno::INVAL),
         }
     }
@@ -312,9 +312,10 @@ impl World {
         if self.disk.kind(inode) == disk::Kind::Fifo && !flags.contains(OFlags::PATH) {
             return self.open_fifo(id, inode, flags, may_block);
         }
-        let kind = if flags.contains(OFlags::PATH) || self.disk.kind(inode) == disk::Kind::Directory
-        {
+        let kind = if flags.contains(OFlags::PATH) {
             Kind::Place { inode }
+        } else if self.disk.kind(inode) == disk::Kind::Directory {
+            Kind::Directory { inode }
         } else {
             let access = flags & OFlags::RWMODE;
             Kind::File {

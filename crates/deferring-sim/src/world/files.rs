@@ -27,7 +27,10 @@ pub(super) enum Kind {
         append: bool,
         synced: bool,
     },
-    /// A directory, or what was opened by `O_PATH`.
+    Directory {
+        inode: InodeId,
+    },
+    /// What was opened by `O_PATH`, for its name only.
     Place {
         inode: InodeId,
     },
@@ -42,7 +45,9 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) const fn inode(self) -> Option<InodeId> {
         match self {
-            Self::File { inode, .. } | Self::Place { inode } => Some(inode),
+            Self::File { inode, .. } | Self::Directory { inode } | Self::Place { inode } => {
+                Some(inode)
+            }
             Self::Stream { inode, .. } => inode,
         }
     }
@@ -68,7 +73,7 @@ impl Descriptors {
     pub(super) fn open(&mut self, kind: Kind) -> Result<(OwnedFd, Option<Kind>), Errno> {
         let real = match kind {
             Kind::Stream { .. } => rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?.0,
-            Kind::File { .. } | Kind::Place { .. } => {
+            Kind::File { .. } | Kind::Directory { .. } | Kind::Place { .. } => {
                 rustix::fs::memfd_create("deferring-sim", MemfdFlags::CLOEXEC)?
             }
         };

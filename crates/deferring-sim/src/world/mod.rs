@@ -143,6 +143,10 @@ impl World {
         self.trace.text()
     }
 
+    pub(crate) fn note(&mut self, note: &dyn std::fmt::Display) {
+        self.line(|| format!("-- {note}"));
+    }
+
     pub(crate) const fn now(&self) -> Duration {
         self.now
     }
@@ -260,14 +264,11 @@ impl World {
         let (serial, state) = (self.begun, State::Queued);
         let op = Op { sqe, ring, serial, state, entry: 0, cancelled: false };
         let id = self.ops.add(op);
-        let Self { trace, files, now, .. } = self;
-        trace.line(now.saturating_sub(START), || {
-            let name = |raw| match files.serial(raw) {
-                Some(serial) => format!("file {serial}"),
-                None => "here".into(),
-            };
-            format!("#{} {}", id.serial, trace::describe(&sqe, name))
-        });
+        if self.trace.is_on() {
+            let name = |raw| self.trace.name(self.files.serial(raw));
+            let text = trace::describe(&sqe, name);
+            self.line(|| format!("#{} {text}", id.serial));
+        }
         if self.power == Power::Lost {
             return self.answer_now(id, Err(Errno::IO));
         }
@@ -451,6 +452,9 @@ impl World {
             Opcode::OPENAT2 => self.files.serial(result),
             _ => None,
         };
+        if let Some(serial) = opened {
+            self.trace.opened(serial, &op.sqe);
+        }
         self.line(|| match opened {
             Some(serial) => format!("#{} = file {serial}", id.serial),
             None => format!("#{} = {}", id.serial, trace::result(result)),

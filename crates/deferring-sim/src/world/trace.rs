@@ -2,6 +2,7 @@
 //!
 //! Not: whether anybody wants it (`Sim::traced`).
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -12,11 +13,33 @@ use super::memory;
 #[derive(Debug, Default)]
 pub(super) struct Trace {
     text: Option<String>,
+    /// The path by which each file was opened.
+    paths: BTreeMap<u64, String>,
 }
 
 impl Trace {
     pub(super) fn begin(&mut self) {
         self.text.get_or_insert_default();
+    }
+
+    pub(super) const fn is_on(&self) -> bool {
+        self.text.is_some()
+    }
+
+    /// A file was opened by the path that an SQE names.
+    pub(super) fn opened(&mut self, serial: u64, sqe: &Sqe) {
+        if self.is_on() {
+            self.paths.insert(serial, memory::path(sqe.addr).map_or_else(|_| "?".into(), text));
+        }
+    }
+
+    /// What a descriptor is called, if it is one.
+    pub(super) fn name(&self, serial: Option<u64>) -> String {
+        let Some(serial) = serial else { return "here".into() };
+        match self.paths.get(&serial) {
+            Some(path) => format!("file {serial} {path}"),
+            None => format!("file {serial}"),
+        }
     }
 
     pub(super) fn text(&self) -> &str {
@@ -57,6 +80,7 @@ pub(super) fn describe(sqe: &Sqe, fd: impl Fn(i32) -> String) -> String {
         Opcode::FTRUNCATE | Opcode::FALLOCATE => {
             format!("{} to {} + {}", fd(sqe.fd), sqe.off, sqe.addr)
         }
+        Opcode::FSYNC if sqe.op_flags & 1 != 0 => format!("{}, data", fd(sqe.fd)),
         Opcode::CLOSE | Opcode::FSYNC | Opcode::FADVISE => fd(sqe.fd),
         Opcode::POLL_ADD => format!("{} for {:#x}", fd(sqe.fd), sqe.op_flags),
         _ => String::new(),

@@ -202,8 +202,10 @@ impl World {
         if sqe.len & MULTISHOT != 0 {
             return self.answer_now(id, Err(Errno::INVAL));
         }
-        if let Err(errno) = self.files.get(sqe.fd) {
-            return self.answer_now(id, Err(errno));
+        match self.files.get(sqe.fd) {
+            Ok(Kind::File { .. } | Kind::Directory { .. } | Kind::Stream { .. }) => {}
+            Ok(Kind::Place { .. }) => return self.answer_now(id, Err(Errno::BADF)),
+            Err(errno) => return self.answer_now(id, Err(errno)),
         }
         self.set(id, State::Armed);
         self.hang_up();
