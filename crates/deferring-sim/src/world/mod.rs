@@ -225,6 +225,9 @@ impl World {
     }
 
     fn line(&mut self, line: impl FnOnce() -> String) {
+        if self.power == Power::Lost {
+            return; // A ring goes on asking, and gets nothing but errors.
+        }
         self.trace.line(self.now.saturating_sub(START), line);
     }
 

@@ -94,8 +94,10 @@ fn text(path: &[u8]) -> String {
 
 /// A result, as a number or by the errno's name.
 pub(super) fn result(result: i32) -> String {
-    if result >= 0 {
-        return result.to_string();
+    match result {
+        0.. => result.to_string(),
+        // Linux's own, which no program sees.
+        -516..=-512 => format!("ERESTART* (os error {})", -result),
+        _ => std::io::Error::from_raw_os_error(-result).to_string(),
     }
-    std::io::Error::from_raw_os_error(-result).to_string()
 }
