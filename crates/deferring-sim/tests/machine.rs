@@ -200,6 +200,17 @@ fn a_pipe_ends_when_its_writer_is_dropped() {
 }
 
 #[test]
+fn a_write_fails_when_the_reader_is_dropped() {
+    let sim = Sim::new(0);
+    let (input, output) = sim.pipe().unwrap();
+    let write = sim.run(async |ring| {
+        drop(input);
+        ring.write(&output, "nobody hears", 0).await.0
+    });
+    assert_eq!(write.unwrap().unwrap_err().kind(), ErrorKind::BrokenPipe);
+}
+
+#[test]
 fn a_writer_waits_for_room_and_a_reader_for_bytes() {
     check(0..20, |sim| {
         let sim = sim.faults(Faults::all());

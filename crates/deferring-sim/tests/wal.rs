@@ -45,6 +45,23 @@ fn each_bug_is_found_by_a_seed() {
 }
 
 #[test]
+fn a_seed_tells_the_same_story_whatever_else_the_process_does() {
+    let told = |seed: u64| {
+        let sim = Sim::new(seed).traced();
+        story::story(&sim, None).unwrap();
+        (sim.trace(), sim.digest())
+    };
+    let traces: Vec<_> = (0..10).map(told).collect();
+    // Other numbers for descriptors, other addresses, other threads.
+    let _files: Vec<_> = (0..20).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+    let threads: Vec<_> =
+        (0..4).map(|_| std::thread::spawn(move || (0..10).map(told).collect::<Vec<_>>())).collect();
+    for thread in threads {
+        assert!(thread.join().unwrap() == traces);
+    }
+}
+
+#[test]
 fn a_ledger_takes_what_is_due_and_what_may_be_and_nothing_else() {
     let mut ledger = Ledger::of(Map::new());
     let puts = ["a", "b", "a"].map(|key| ledger.ask(key, 20));

@@ -62,15 +62,21 @@ pub(super) struct Descriptor {
     identity: (u64, u64),
 }
 
+/// A program may close a descriptor by itself, and nobody tells. It is missed at a `sweep`, and only
+/// there: which numbers come again, and when, is not the seed's to say.
 #[derive(Debug, Default)]
 pub(super) struct Descriptors {
     open: HashMap<RawFd, Descriptor, BuildHasherDefault<Spread>>,
+    /// Closed, as their numbers have come again, and not missed yet.
+    closed: Vec<Descriptor>,
     opened: u64,
+    /// How many there may be opened before all are looked at.
+    sweep_at: u64,
 }
 
 impl Descriptors {
-    /// A new one, and what its number stood for before, if that was closed behind our back.
-    pub(super) fn open(&mut self, kind: Kind) -> Result<(OwnedFd, Option<Kind>), Errno> {
+    /// A new one.
+    pub(super) fn open(&mut self, kind: Kind) -> Result<OwnedFd, Errno> {
         let real = match kind {
             Kind::Stream { .. } => rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?.0,
             Kind::File { .. } | Kind::Directory { .. } | Kind::Place { .. } => {
@@ -80,8 +86,18 @@ impl Descriptors {
         self.opened += 1;
         let descriptor =
             Descriptor { kind, serial: self.opened, identity: identity(real.as_fd())? };
-        let before = self.open.insert(real.as_raw_fd(), descriptor);
-        Ok((real, before.map(|before| before.kind)))
+        self.closed.extend(self.open.insert(real.as_raw_fd(), descriptor));
+        Ok(real)
+    }
+
+    /// Whether so many were opened since the last time that all should be looked at.
+    pub(super) fn is_sweep_due(&mut self) -> bool {
+        const LEAST: u64 = 16;
+        let is_due = self.opened >= self.sweep_at;
+        if is_due {
+            self.sweep_at = self.opened + (self.open.len() as u64).max(LEAST);
+        }
+        is_due
     }
 
     pub(super) fn get(&self, raw: RawFd) -> Result<Kind, Errno> {
@@ -106,14 +122,19 @@ impl Descriptors {
     /// which they were opened.
     pub(super) fn sweep(&mut self, which: impl Fn(Kind) -> bool) -> Vec<Kind> {
         let gone = |raw: RawFd, descriptor: &Descriptor| !is_open(raw, descriptor.identity);
-        let mut closed: Vec<(u64, RawFd)> = self
+        let closed: Vec<RawFd> = self
             .open
             .iter()
             .filter(|(raw, descriptor)| which(descriptor.kind) && gone(**raw, descriptor))
-            .map(|(raw, descriptor)| (descriptor.serial, *raw))
+            .map(|(raw, _)| *raw)
             .collect();
-        closed.sort_unstable();
-        closed.into_iter().filter_map(|(_, raw)| self.close(raw)).collect()
+        let mut missed: Vec<_> = closed.iter().filter_map(|raw| self.open.remove(raw)).collect();
+        let closed = std::mem::take(&mut self.closed).into_iter();
+        let (more, left) = closed.partition(|descriptor| which(descriptor.kind));
+        missed.extend::<Vec<_>>(more);
+        self.closed = left;
+        missed.sort_unstable_by_key(|descriptor| descriptor.serial);
+        missed.into_iter().map(|descriptor| descriptor.kind).collect()
     }
 
     /// How many the program has. Sweep before.
@@ -124,6 +145,7 @@ impl Descriptors {
     /// The machine is off: nothing is open.
     pub(super) fn forget_all(&mut self) {
         self.open.clear();
+        self.closed.clear();
     }
 }
 

@@ -528,6 +528,8 @@ impl World {
         }
         // Linux writes back what it likes, when it likes.
         if self.rng.u32(..WRITE_BACK) == 0 {
+            // What is closed and has no name is gone, and takes no chance.
+            self.sweep(|_| true);
             self.disk.write_back(&mut self.rng);
         }
         if self.strikes(|faults| faults.power_loss) {

@@ -92,6 +92,10 @@ impl World {
             Err(errno) => return self.answer(id, Err(errno)),
         };
         let is_read = is_read(&sqe);
+        if !is_read {
+            // Whether somebody reads is asked now; a read may wait to hear that nobody writes.
+            self.sweep(|kind| matches!(kind, Kind::Stream { input, .. } if input == Some(stream)));
+        }
         let waiting = self.streams.get(stream);
         let first = if is_read { waiting.reads.is_empty() } else { waiting.writes.is_empty() };
         let done = if first { self.transfer(&sqe, stream) } else { None };
@@ -181,17 +185,13 @@ impl World {
     /// The program may have closed ends of pipes without asking us.
     pub(super) fn hang_up(&mut self) {
         if self.streams.has_waiters() {
-            for closed in self.files.sweep(|kind| matches!(kind, Kind::Stream { .. })) {
-                self.let_go(closed);
-            }
+            self.sweep(|kind| matches!(kind, Kind::Stream { .. }));
         }
     }
 
     /// How many descriptors the program has.
     pub(crate) fn open_descriptors(&mut self) -> usize {
-        for closed in self.files.sweep(|_| true) {
-            self.let_go(closed);
-        }
+        self.sweep(|_| true);
         self.files.len()
     }
 
