@@ -124,6 +124,7 @@ impl Sim {
             let mut program = pin!(program(ring.clone()));
             self.turn(&ring, program.as_mut())
         };
+        self.world().end_run();
         drop(ring);
         ended
     }
@@ -260,7 +261,7 @@ impl Sim {
         Ok((one.into(), two.into()))
     }
 
-    // The disk, without a ring and without faults. What is written is durable.
+    // The disk, without a ring and without faults. What is written is durable, and nothing else.
 
     /// What a file holds now.
     ///
@@ -270,7 +271,8 @@ impl Sim {
         self.world().read_file(path.as_ref())
     }
 
-    /// Makes a file, or replaces what it holds.
+    /// Makes a file, or replaces what it holds. It is durable then; with a new name all changes of
+    /// names are that came before.
     ///
     /// # Errors
     /// As of `open(2)` and `write(2)`.
@@ -300,6 +302,11 @@ impl Sim {
     /// As of `open(2)`.
     pub fn list(&self, path: impl AsRef<Path>) -> io::Result<Vec<std::ffi::OsString>> {
         self.world().names_in(path.as_ref())
+    }
+
+    /// Makes durable what is on the disk, as `sync(2)`.
+    pub fn sync(&self) {
+        self.world().disk.sync_all();
     }
 
     /// A number that two disks share if they hold the same.

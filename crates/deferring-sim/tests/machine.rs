@@ -185,6 +185,61 @@ fn a_program_that_yields_for_ever_is_told_so() {
 }
 
 #[test]
+fn a_program_that_is_told_so_ends_whatever_it_has_left() {
+    for seed in 0..20 {
+        let faults = Faults::all().hangs_for_ever(0.5);
+        let sim = Sim::new(seed).faults(faults).patience(SECOND / 10);
+        let (input, _output) = sim.pipe().unwrap();
+        let run = || {
+            sim.run(async |ring| {
+                let _read = ring.read(&input, vec![0; 8], 0);
+                let _opens: Vec<_> = (0..8).map(|_| ring.queue(Openat2::new(CWD, "/"))).collect();
+                sleep(&ring, SECOND).await
+            })
+        };
+        let panic = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
+        let said = panic.downcast_ref::<String>().unwrap();
+        assert!(said.contains("the program has not ended in time"), "{said}");
+    }
+}
+
+#[test]
+fn patience_ends_with_the_program() {
+    let sim = Sim::new(0).faults(Faults::none().hangs_for_ever(1.0)).patience(SECOND / 10);
+    sim.run(async |ring| {
+        let _open = ring.queue(Openat2::new(CWD, "/").in_worker());
+        sleep(&ring, SECOND / 100).await.unwrap();
+    })
+    .unwrap();
+}
+
+#[test]
+fn what_is_written_from_outside_makes_nothing_else_durable() {
+    let mut lost = false;
+    for seed in 0..50 {
+        let sim = Sim::new(seed);
+        for path in ["/mine", "/yours"] {
+            sim.write(path, "old").unwrap();
+        }
+        sim.run(async |ring| {
+            let file = File::options().write(true).open(&ring, "/mine").await.unwrap();
+            file.write_all_at("new", 0).await.0.unwrap();
+        })
+        .unwrap();
+        sim.write("/yours", "new").unwrap();
+        if seed % 2 == 0 {
+            sim.sync();
+        }
+        sim.lose_power();
+        assert_eq!(sim.read("/yours").unwrap(), b"new");
+        let is_lost = sim.read("/mine").unwrap() == b"old";
+        assert!(!is_lost || seed % 2 != 0);
+        lost |= is_lost;
+    }
+    assert!(lost, "no seed loses it");
+}
+
+#[test]
 fn a_pipe_ends_when_its_writer_is_dropped() {
     let sim = Sim::new(0);
     let (input, output) = sim.pipe().unwrap();

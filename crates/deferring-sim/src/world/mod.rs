@@ -224,6 +224,11 @@ impl World {
         }
     }
 
+    /// The program has ended. What is left of its ring takes its time.
+    pub(crate) fn end_run(&mut self) {
+        self.end = Duration::MAX;
+    }
+
     fn line(&mut self, line: impl FnOnce() -> String) {
         if self.power == Power::Lost {
             return; // A ring goes on asking, and gets nothing but errors.
@@ -330,7 +335,10 @@ impl World {
                 (Some(next), Some(until)) if next > until => return self.sleep_until(until),
                 (None, Some(until)) => return self.sleep_until(until),
                 (Some(_), _) => self.step(),
-                (None, None) => panic!("{}", self.complaint("nothing can happen any more")),
+                (None, None) => {
+                    self.complain("nothing can happen any more");
+                    return Err(Errno::TIME);
+                }
             }
             self.check_patience();
         }
@@ -343,7 +351,7 @@ impl World {
     pub(crate) fn poll_again(&mut self) {
         self.polls += 1;
         if self.polls > POLLS_MAX {
-            panic!("{}", self.complaint("the program wakes itself for ever, and asks for nothing"));
+            self.complain("the program wakes itself for ever, and asks for nothing");
         }
         self.pass(POLL);
         self.check_patience();
@@ -351,19 +359,24 @@ impl World {
 
     fn check_patience(&self) {
         if self.now > self.end {
-            panic!("{}", self.complaint("the program has not ended in time"));
+            self.complain("the program has not ended in time");
         }
     }
 
     fn sleep_until(&mut self, until: Duration) -> Result<(), Errno> {
         if until > self.end {
-            panic!("{}", self.complaint("the program sleeps beyond its time"));
+            self.complain("the program sleeps beyond its time");
         }
         self.now = until;
         Err(Errno::TIME)
     }
 
-    fn complaint(&self, what: &str) -> String {
+    /// # Panics
+    /// With what is in the kernel. Not in a thread that panics: its ring is to end all the same.
+    fn complain(&self, what: &str) {
+        if std::thread::panicking() {
+            return;
+        }
         let mut text = format!("seed {}: {what}, at {:?}; in the kernel:", self.seed, self.age());
         for (id, op) in self.ops.iter().take(20) {
             text += &format!("\n  #{} {:?}, {:?}", id.serial, op.sqe.opcode, op.state);
@@ -371,7 +384,7 @@ impl World {
         if self.ops.len() == 0 {
             text += " nothing, so what the program awaits is not the ring's";
         }
-        text
+        panic!("{text}");
     }
 
     // Time.
