@@ -6,8 +6,10 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use rustix::event::{Timespec, epoll};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
@@ -53,13 +55,15 @@ impl Kind {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Descriptor {
     pub(super) kind: Kind,
     /// The how manieth it is.
     pub(super) serial: u64,
     /// What the real descriptor is, as nothing else in the system.
     identity: (u64, u64),
+    /// Of a stream, the other end of the real pipe: it is told when the program's is closed.
+    _witness: Option<OwnedFd>,
 }
 
 /// A program may close a descriptor by itself, and nobody tells. It is missed at a `sweep`, and only
@@ -72,22 +76,46 @@ pub(super) struct Descriptors {
     opened: u64,
     /// How many there may be opened before all are looked at.
     sweep_at: u64,
+    /// An epoll of all witnesses.
+    witnesses: Option<OwnedFd>,
 }
 
 impl Descriptors {
     /// A new one.
     pub(super) fn open(&mut self, kind: Kind) -> Result<OwnedFd, Errno> {
-        let real = match kind {
-            Kind::Stream { .. } => rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?.0,
+        let (real, witness) = match kind {
+            Kind::Stream { .. } => {
+                let (real, witness) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+                let data = epoll::EventData::new_u64(0);
+                epoll::add(self.witnesses()?, &witness, data, epoll::EventFlags::ERR)?;
+                (real, Some(witness))
+            }
             Kind::File { .. } | Kind::Directory { .. } | Kind::Place { .. } => {
-                rustix::fs::memfd_create("deferring-sim", MemfdFlags::CLOEXEC)?
+                (rustix::fs::memfd_create("deferring-sim", MemfdFlags::CLOEXEC)?, None)
             }
         };
-        self.opened += 1;
-        let descriptor =
-            Descriptor { kind, serial: self.opened, identity: identity(real.as_fd())? };
+        let (serial, identity) = (self.opened + 1, identity(real.as_fd())?);
+        self.opened = serial;
+        let descriptor = Descriptor { kind, serial, identity, _witness: witness };
         self.closed.extend(self.open.insert(real.as_raw_fd(), descriptor));
         Ok(real)
+    }
+
+    fn witnesses(&mut self) -> Result<&OwnedFd, Errno> {
+        if self.witnesses.is_none() {
+            self.witnesses = Some(epoll::create(epoll::CreateFlags::CLOEXEC)?);
+        }
+        Ok(self.witnesses.as_ref().expect("it was made"))
+    }
+
+    /// Whether the program has closed a stream by itself that was not missed yet: one system call,
+    /// where a sweep takes one for each.
+    pub(super) fn has_closed_stream(&self) -> bool {
+        let Some(witnesses) = &self.witnesses else { return false };
+        let mut events = [MaybeUninit::uninit(); 1];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let told = epoll::wait(witnesses, &mut events[..], Some(&at_once));
+        told.is_ok_and(|(events, _)| !events.is_empty())
     }
 
     /// Whether so many were opened since the last time that all should be looked at.

@@ -322,11 +322,10 @@ impl World {
         }
         self.polls = 0;
         let until = time.map(|time| self.now.saturating_add(time));
+        if !self.is_ready(ring) {
+            self.hang_up(); // Once: the program closes nothing while it waits.
+        }
         loop {
-            if self.is_ready(ring) {
-                return Ok(());
-            }
-            self.hang_up();
             if self.is_ready(ring) {
                 return Ok(());
             }

@@ -94,7 +94,7 @@ impl World {
         let is_read = is_read(&sqe);
         if !is_read {
             // Whether somebody reads is asked now; a read may wait to hear that nobody writes.
-            self.sweep(|kind| matches!(kind, Kind::Stream { input, .. } if input == Some(stream)));
+            self.sweep_streams();
         }
         let waiting = self.streams.get(stream);
         let first = if is_read { waiting.reads.is_empty() } else { waiting.writes.is_empty() };
@@ -185,6 +185,12 @@ impl World {
     /// The program may have closed ends of pipes without asking us.
     pub(super) fn hang_up(&mut self) {
         if self.streams.has_waiters() {
+            self.sweep_streams();
+        }
+    }
+
+    fn sweep_streams(&mut self) {
+        if self.files.has_closed_stream() {
             self.sweep(|kind| matches!(kind, Kind::Stream { .. }));
         }
     }
