@@ -161,18 +161,25 @@ impl Sim {
 
     /// Submits, waits if there is nothing else to do, and reaps.
     fn turn_ring(&self, ring: &Ring, is_woken: impl Fn() -> bool) {
-        let passes = |result: io::Result<()>| {
-            let Err(error) = result else { return };
+        let is_refused = |result: io::Result<()>| {
+            let Err(error) = result else { return false };
             let errno = error.raw_os_error().unwrap_or_default();
             // What refuses now may not the next time. A ring that is poisoned says so to all.
             let again = [libc::EINTR, libc::EAGAIN, libc::EBUSY, libc::ENOMEM].contains(&errno);
             assert!(again || is_woken(), "the ring cannot be turned: {error}");
+            true
         };
-        passes(ring.submit().map(drop));
-        if !is_woken() {
-            passes(ring.wait(None).map(drop));
+        // Of several batches one may be taken and the next refused: who waits then, waits for ever.
+        let mut left = usize::MAX;
+        let mut refused = is_refused(ring.submit().map(drop));
+        while !refused && (1..left).contains(&ring.pending().queued) {
+            left = ring.pending().queued;
+            refused = is_refused(ring.submit().map(drop));
         }
-        passes(ring.reap().map(drop));
+        if !refused && !is_woken() {
+            is_refused(ring.wait(None).map(drop));
+        }
+        is_refused(ring.reap().map(drop));
     }
 
     pub(crate) fn kernel(&self) -> &Kernel {

@@ -96,6 +96,21 @@ fn a_submit_takes_something_or_says_why_not() {
 }
 
 #[test]
+fn what_a_submit_has_not_taken_is_sent_all_the_same() {
+    check(0..500, |sim| {
+        let ring = Ring::builder().queue_depth(2).completions(4);
+        let sim = sim.faults(Faults::none().refused_submits(0.5)).ring(ring);
+        let (input, output) = sim.pipe().unwrap();
+        sim.run(async |ring| {
+            let reads = join_all((0..3).map(|_| ring.read(&input, vec![0], 0)));
+            let writes = join_all((0..3).map(|_| ring.write(&output, "x", 0)));
+            join(reads, writes).await;
+        })
+        .unwrap();
+    });
+}
+
+#[test]
 fn a_year_takes_no_time() {
     let sim = Sim::new(0).patience(Duration::MAX);
     let year = 365 * 24 * 3600 * SECOND;

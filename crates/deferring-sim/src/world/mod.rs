@@ -381,7 +381,7 @@ impl World {
             text += &format!("\n  #{} {:?}, {:?}", id.serial, op.sqe.opcode, op.state);
         }
         if self.ops.len() == 0 {
-            text += " nothing, so what the program awaits is not the ring's";
+            text += " nothing, so what the program awaits is not this ring's";
         }
         panic!("{text}");
     }
