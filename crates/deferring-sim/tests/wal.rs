@@ -19,7 +19,7 @@ use ledger::Ledger;
 use record::Map;
 
 /// So many seeds find each bug.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 300;
 
 #[test]
 fn a_store_without_a_bug_keeps_its_word() {

@@ -16,15 +16,16 @@ use crate::ledger::Ledger;
 use crate::store::Store;
 
 const DIR: &str = "/db";
-const CUTS: usize = 8;
+const CUTS: usize = 16;
 
-const WRITERS: usize = 4;
-const PUTS: usize = 6;
+const WRITERS: usize = 6;
+const PUTS: usize = 4;
 const CHECKPOINTS: usize = 2;
 const KEYS: u8 = 4;
 
-/// A value in one sector of a disk, and one in several.
-const SIZES: [usize; 2] = [20, 1400];
+/// Of a value: more than a sector of a disk, and the same for all, so that records lie where others
+/// lay.
+const SIZE: usize = 1000;
 
 /// Who puts what, and what it was told.
 pub(crate) struct User<'a> {
@@ -45,7 +46,7 @@ pub(crate) fn story(sim: &Sim, bug: Option<Bug>) -> Result<(), String> {
     sim.create_dir(DIR).map_err(|error| error.to_string())?;
     for life in 0..=CUTS {
         // Soon or late; the last life is a quiet one.
-        let steps = f64::from(1 << user.rng.borrow_mut().u32(5..10));
+        let steps = f64::from(1 << user.rng.borrow_mut().u32(5..8));
         let cut = if life < CUTS { 1.0 / steps } else { 0.0 };
         sim.set_faults(Faults::all().power_loss(cut));
         let ended = sim.run(async |ring| live(&ring, DIR.as_ref(), bug, &user).await);
@@ -81,10 +82,9 @@ pub(crate) async fn live(
 impl User<'_> {
     async fn write(&self, ring: &Ring, store: &Store) -> io::Result<()> {
         for _ in 0..PUTS {
-            self.pause(ring, 300).await?;
+            self.pause(ring, 50).await?;
             let key = format!("k{}", self.rng.borrow_mut().u8(..KEYS));
-            let size = SIZES[self.rng.borrow_mut().usize(..SIZES.len())];
-            let put = self.ledger.borrow_mut().ask(&key, size);
+            let put = self.ledger.borrow_mut().ask(&key, SIZE);
             store.put(&put.key, &put.value).await?;
             (self.note)(format!("{put} is acknowledged"));
             self.ledger.borrow_mut().acknowledge(&put);
