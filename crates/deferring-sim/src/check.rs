@@ -8,6 +8,10 @@ use crate::Sim;
 /// The environment's word for a single seed.
 const SEED: &str = "DEFERRING_SIM_SEED";
 
+/// What is said of a seed that does not give the same again.
+const OTHER: &str = "took another course: something decides beside the seed (real time, threads, the \
+                     order in a std `HashMap`); see docs/simulation.md";
+
 /// How much of a trace is shown.
 const LINES: usize = 60;
 
@@ -38,14 +42,19 @@ pub fn check(seeds: impl IntoIterator<Item = u64>, test: impl Fn(Sim)) {
 
 #[allow(clippy::print_stderr)] // It is for a person.
 fn one(seed: u64, test: &impl Fn(Sim)) {
-    let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(Sim::new(seed)))) else { return };
-    let again = Sim::new(seed).traced();
-    let kernel = again.kernel().clone();
-    let _ = catch_unwind(AssertUnwindSafe(|| test(again)));
-    let trace = kernel.world().trace().to_owned();
+    let sim = Sim::new(seed);
+    let first = sim.kernel().clone();
+    let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(sim))) else { return };
+    let sim = Sim::new(seed).traced();
+    let again = sim.kernel().clone();
+    let passes = catch_unwind(AssertUnwindSafe(|| test(sim))).is_ok();
+    let trace = again.world().trace().to_owned();
     let lines: Vec<&str> = trace.lines().collect();
     let skipped = lines.len().saturating_sub(LINES);
     eprintln!("seed {seed} fails; to run it alone: {SEED}={seed}");
-    eprintln!("the last of {} steps:\n{}", lines.len(), lines[skipped..].join("\n"));
+    eprintln!("the last of {} lines:\n{}", lines.len(), lines[skipped..].join("\n"));
+    if passes || first.world().steps() != again.world().steps() {
+        eprintln!("the second run, which is traced, {OTHER}");
+    }
     resume_unwind(panic);
 }

@@ -124,7 +124,8 @@ impl Faults {
         self
     }
 
-    /// Submits that take fewer SQEs than there are, or none: `EINTR`, `EAGAIN`, `EBUSY`, `ENOMEM`.
+    /// Submits that take fewer SQEs than there are, or none, with an `EINTR`, `EAGAIN`, `EBUSY` or
+    /// `ENOMEM`.
     #[must_use]
     pub fn refused_submits(mut self, probability: f64) -> Self {
         self.refused = Chance::of(probability);

@@ -2,8 +2,9 @@
 //! and that misbehaves on purpose, from a seed.
 //!
 //! [`Sim`] is the machine; [`Faults`] is what goes wrong; [`check`] tries many seeds, and says which
-//! one fails. docs/simulation.md tells the whole story, with an example, and where the machine
-//! differs from Linux.
+//! one fails. docs/simulation.md of the project tells the whole story: a write-ahead log that loses
+//! data (`examples/wal`), what is left after a power cut, where the machine differs from Linux, and
+//! what keeps a seed from giving the same run again.
 //!
 //! ```
 //! use deferring::{BufResult, fs::File};

@@ -87,7 +87,7 @@ impl Sim {
         self
     }
 
-    /// How much virtual time a program may take, an hour if this is not said.
+    /// How much virtual time each program may take, an hour if this is not said.
     #[must_use]
     pub fn patience(self, time: Duration) -> Self {
         self.world().set_patience(time);
@@ -116,24 +116,23 @@ impl Sim {
     ///
     /// # Panics
     /// If the program panics. If it waits for what cannot come: it is deadlocked. If it does not
-    /// end in an hour of virtual time ([`patience`](Self::patience)). If the ring cannot be made.
+    /// end in an hour of virtual time ([`patience`](Self::patience)), or wakes itself for ever. If
+    /// the ring cannot be made.
     pub fn run<T>(&self, program: impl AsyncFnOnce(Ring) -> T) -> Result<T, PowerLost> {
-        self.world().power_on();
+        self.world().begin_run();
         let ring = self.new_ring().expect("a ring in memory");
         let ended = {
             let mut program = pin!(program(ring.clone()));
             self.turn(&ring, program.as_mut())
         };
+        self.world().end_run();
         drop(ring);
         ended
     }
 
     fn new_ring(&self) -> io::Result<Ring> {
-        let kernel = self.kernel.clone();
-        self.builder.clone().build_on(|wire| {
-            kernel.world().connect(wire);
-            Ok(kernel)
-        })
+        let kernel = &self.kernel;
+        self.builder.clone().build_on(|wire| Ok(kernel.port(wire)))
     }
 
     fn turn<T>(
@@ -153,6 +152,9 @@ impl Sim {
                 if let Poll::Ready(output) = program.as_mut().poll(&mut cx) {
                     return Ok(output);
                 }
+                if call.0.load(Ordering::Relaxed) {
+                    self.world().poll_again();
+                }
             }
             self.turn_ring(ring, || call.0.load(Ordering::Relaxed));
         }
@@ -167,6 +169,7 @@ impl Sim {
             let again = [libc::EINTR, libc::EAGAIN, libc::EBUSY, libc::ENOMEM].contains(&errno);
             assert!(again || is_woken(), "the ring cannot be turned: {error}");
         };
+        // What a submit could not send goes while this waits.
         passes(ring.submit().map(drop));
         if !is_woken() {
             passes(ring.wait(None).map(drop));
@@ -209,6 +212,12 @@ impl Sim {
     #[must_use]
     pub fn trace(&self) -> String {
         self.world().trace().to_owned()
+    }
+
+    /// Writes a line of one's own into the trace, if there is one: what the program has been told, or
+    /// what the test thinks of it.
+    pub fn note(&self, note: impl fmt::Display) {
+        self.world().note(&note);
     }
 
     /// How many calls hang now, by [`hangs`](Faults::hangs) or [`hangs_for_ever`](Faults::hangs_for_ever).
@@ -266,7 +275,7 @@ impl Sim {
         Ok((one.into(), two.into()))
     }
 
-    // The disk, without a ring and without faults. What is written is durable.
+    // The disk, without a ring and without faults. What is written is durable, and nothing else.
 
     /// What a file holds now.
     ///
@@ -276,7 +285,8 @@ impl Sim {
         self.world().read_file(path.as_ref())
     }
 
-    /// Makes a file, or replaces what it holds.
+    /// Makes a file, or replaces what it holds. It is durable then; with a new name all changes of
+    /// names are that came before.
     ///
     /// # Errors
     /// As of `open(2)` and `write(2)`.
@@ -314,6 +324,11 @@ impl Sim {
     /// As of `readlink(2)`.
     pub fn read_link(&self, path: impl AsRef<Path>) -> io::Result<PathBuf> {
         self.world().read_link(path.as_ref())
+    }
+
+    /// Makes durable what is on the disk, as `sync(2)`.
+    pub fn sync(&self) {
+        self.world().disk.sync_all();
     }
 
     /// A number that two disks share if they hold the same.

@@ -1,7 +1,10 @@
 //! What the machine does, and that it does it again.
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use deferring::op::{Op, Opcode, Openat2};
@@ -66,6 +69,48 @@ fn faults_that_were_not_asked_for_one_by_one_go_unnoticed() {
 }
 
 #[test]
+fn a_run_hears_nothing_of_the_one_before() {
+    check(0..50, |sim| {
+        let sim = sim.faults(Faults::all());
+        for _ in 0..3 {
+            // It ends while the ring's own alarm is out.
+            let made = sim.run(async |ring| File::create(&ring, "/file").await.map(drop));
+            made.unwrap().unwrap();
+            assert_eq!(sim.in_flight(), 0);
+        }
+    });
+}
+
+#[test]
+fn a_submit_takes_something_or_says_why_not() {
+    check(0..20, |sim| {
+        let sim = sim.faults(Faults::none().refused_submits(0.5)).traced();
+        sim.run(async |ring| {
+            for _ in 0..20 {
+                sleep(&ring, SECOND).await.unwrap();
+            }
+        })
+        .unwrap();
+        assert!(sim.struck() > 5 && !sim.trace().contains("takes 0"), "{}", sim.trace());
+    });
+}
+
+#[test]
+fn what_a_submit_has_not_taken_is_sent_all_the_same() {
+    check(0..500, |sim| {
+        let ring = Ring::builder().queue_depth(2).completions(4);
+        let sim = sim.faults(Faults::none().refused_submits(0.5)).ring(ring);
+        let (input, output) = sim.pipe().unwrap();
+        sim.run(async |ring| {
+            let reads = join_all((0..3).map(|_| ring.read(&input, vec![0], 0)));
+            let writes = join_all((0..3).map(|_| ring.write(&output, "x", 0)));
+            join(reads, writes).await;
+        })
+        .unwrap();
+    });
+}
+
+#[test]
 fn a_year_takes_no_time() {
     let sim = Sim::new(0).patience(Duration::MAX);
     let year = 365 * 24 * 3600 * SECOND;
@@ -100,6 +145,116 @@ fn a_program_that_does_not_end_is_told_so() {
 }
 
 #[test]
+fn patience_is_for_each_program() {
+    let sim = Sim::new(0).patience(60 * SECOND);
+    for _ in 0..3 {
+        sim.run(async |ring| sleep(&ring, 40 * SECOND).await).unwrap().unwrap();
+    }
+}
+
+/// Lets others go first.
+async fn yield_once() {
+    let mut has = false;
+    let poll = |cx: &mut Context<'_>| {
+        cx.waker().wake_by_ref();
+        if std::mem::replace(&mut has, true) { Poll::Ready(()) } else { Poll::Pending }
+    };
+    poll_fn(poll).await;
+}
+
+#[test]
+fn time_passes_for_a_program_that_yields_until_another_is_done() {
+    check(0..20, |sim| {
+        let sim = sim.faults(Faults::all());
+        sim.run(async |ring| {
+            let done = Cell::new(false);
+            let work = async {
+                sleep(&ring, Duration::from_millis(3)).await.unwrap();
+                File::create(&ring, "/file").await.unwrap();
+                done.set(true);
+            };
+            let spin = async {
+                while !done.get() {
+                    yield_once().await;
+                }
+            };
+            join(work, spin).await;
+        })
+        .unwrap();
+    });
+}
+
+#[test]
+fn a_program_that_yields_for_ever_is_told_so() {
+    let sim = Sim::new(0);
+    let run = || {
+        sim.run(async |_| {
+            loop {
+                yield_once().await;
+            }
+        })
+    };
+    let panic = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
+    let said = panic.downcast_ref::<String>().unwrap();
+    assert!(said.contains("wakes itself for ever"), "{said}");
+}
+
+#[test]
+fn a_program_that_is_told_so_ends_whatever_it_has_left() {
+    for seed in 0..20 {
+        let faults = Faults::all().hangs_for_ever(0.5);
+        let sim = Sim::new(seed).faults(faults).patience(SECOND / 10);
+        let (input, _output) = sim.pipe().unwrap();
+        let run = || {
+            sim.run(async |ring| {
+                let _read = ring.read(&input, vec![0; 8], 0);
+                let _opens: Vec<_> = (0..8).map(|_| ring.queue(Openat2::new(CWD, "/"))).collect();
+                sleep(&ring, SECOND).await
+            })
+        };
+        let panic = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
+        let said = panic.downcast_ref::<String>().unwrap();
+        assert!(said.contains("the program has not ended in time"), "{said}");
+    }
+}
+
+#[test]
+fn patience_ends_with_the_program() {
+    let sim = Sim::new(0).faults(Faults::none().hangs_for_ever(1.0)).patience(SECOND / 10);
+    sim.run(async |ring| {
+        let _open = ring.queue(Openat2::new(CWD, "/").in_worker());
+        sleep(&ring, SECOND / 100).await.unwrap();
+    })
+    .unwrap();
+}
+
+#[test]
+fn what_is_written_from_outside_makes_nothing_else_durable() {
+    let mut lost = false;
+    for seed in 0..50 {
+        let sim = Sim::new(seed);
+        for path in ["/mine", "/yours"] {
+            sim.write(path, "old").unwrap();
+        }
+        sim.run(async |ring| {
+            let file = File::options().write(true).open(&ring, "/mine").await.unwrap();
+            file.write_all_at("new", 0).await.0.unwrap();
+        })
+        .unwrap();
+        sim.write("/yours", "new").unwrap();
+        if seed % 2 == 0 {
+            sim.sync();
+        }
+        sim.lose_power();
+        assert_eq!(sim.read("/yours").unwrap(), b"new");
+        let is_lost = sim.read("/mine").unwrap() == b"old";
+        assert!(!is_lost || seed % 2 != 0);
+        lost |= is_lost;
+    }
+    assert!(lost, "no seed loses it");
+}
+
+#[test]
 fn a_pipe_ends_when_its_writer_is_dropped() {
     let sim = Sim::new(0);
     let (input, output) = sim.pipe().unwrap();
@@ -112,6 +267,17 @@ fn a_pipe_ends_when_its_writer_is_dropped() {
         read.await.0
     });
     assert_eq!(read.unwrap().unwrap(), 0);
+}
+
+#[test]
+fn a_write_fails_when_the_reader_is_dropped() {
+    let sim = Sim::new(0);
+    let (input, output) = sim.pipe().unwrap();
+    let write = sim.run(async |ring| {
+        drop(input);
+        ring.write(&output, "nobody hears", 0).await.0
+    });
+    assert_eq!(write.unwrap().unwrap_err().kind(), ErrorKind::BrokenPipe);
 }
 
 #[test]
@@ -207,6 +373,33 @@ fn without_workers_ops_fail_with_an_error_that_says_so() {
     let sim = Sim::new(0).faults(Faults::none().workers_max(0));
     let error = sim.run(async |ring| File::create(&ring, "/file").await.unwrap_err()).unwrap();
     assert_eq!(error.kind(), ErrorKind::ResourceBusy, "{error}");
+}
+
+#[test]
+fn a_directory_is_synced_but_not_by_a_descriptor_for_its_name_only() {
+    let sim = Sim::new(0);
+    sim.run(async |ring| {
+        let directory = ring.queue(Openat2::new(CWD, "/").flags(OFlags::DIRECTORY)).await.unwrap();
+        ring.fsync(&directory).await.unwrap();
+        let name = ring.queue(Openat2::new(CWD, "/").flags(OFlags::PATH)).await.unwrap();
+        let error = ring.fsync(&name).await.unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+    })
+    .unwrap();
+}
+
+#[test]
+fn what_the_test_notes_is_in_the_trace() {
+    let sim = Sim::new(0).traced();
+    sim.run(async |ring| {
+        let file = File::create(&ring, "/file").await.unwrap();
+        sim.note("made");
+        file.sync_data().await.unwrap();
+    })
+    .unwrap();
+    let trace = sim.trace();
+    assert!(trace.contains("ms  -- made\n"), "{trace}");
+    assert!(trace.contains("Fsync file 1 /file, data"), "{trace}");
 }
 
 #[test]

@@ -333,14 +333,21 @@ impl World {
 
     /// A new descriptor, which is the program's from now on.
     pub(super) fn descriptor(&mut self, kind: Kind) -> Result<i32, Errno> {
-        let (real, before) = self.files.open(kind)?;
+        let real = self.files.open(kind)?;
         if let Some(inode) = kind.inode() {
             self.disk.hold(inode);
         }
-        if let Some(before) = before {
-            self.let_go(before);
+        if self.files.is_sweep_due() {
+            self.sweep(|_| true);
         }
         Ok(real.into_raw_fd())
+    }
+
+    /// Lets go of what the program has closed by itself.
+    pub(super) fn sweep(&mut self, which: impl Fn(Kind) -> bool) {
+        for closed in self.files.sweep(which) {
+            self.let_go(closed);
+        }
     }
 
     /// A descriptor is closed.

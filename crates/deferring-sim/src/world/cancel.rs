@@ -13,7 +13,7 @@ impl World {
         if cancel.op_flags != 0 {
             return self.answer_now(id, Err(Errno::INVAL));
         }
-        let target = self.ops.by_name(cancel.addr).filter(|&target| !self.misses(target));
+        let target = self.named(id, cancel.addr).filter(|&target| !self.misses(target));
         let Some(target) = target else {
             return self.answer(id, Err(Errno::NOENT));
         };
@@ -86,7 +86,7 @@ impl World {
         if ![0, UPDATE, UPDATE | ABSOLUTE].contains(&change.op_flags) {
             return self.answer_now(id, Err(Errno::INVAL));
         }
-        let Some(target) = self.target(change, Opcode::TIMEOUT, State::Timer) else {
+        let Some(target) = self.target(id, change, Opcode::TIMEOUT, State::Timer) else {
             return self.answer_now(id, Err(Errno::NOENT));
         };
         if change.op_flags & UPDATE == 0 {
@@ -107,7 +107,7 @@ impl World {
         if change.len & !UPDATE_EVENTS != 0 {
             return self.answer_now(id, Err(Errno::INVAL));
         }
-        let Some(target) = self.target(change, Opcode::POLL_ADD, State::Armed) else {
+        let Some(target) = self.target(id, change, Opcode::POLL_ADD, State::Armed) else {
             return self.answer_now(id, Err(Errno::NOENT));
         };
         self.stop_polling(target);
@@ -122,8 +122,13 @@ impl World {
         self.begin_poll(target, &sqe);
     }
 
-    fn target(&self, change: &Sqe, opcode: Opcode, state: State) -> Option<OpId> {
-        let id = self.ops.by_name(change.addr)?;
+    /// The op of that name on the asker's ring.
+    fn named(&self, asker: OpId, user_data: u64) -> Option<OpId> {
+        self.ops.by_name(self.ops.get(asker)?.ring, user_data)
+    }
+
+    fn target(&self, asker: OpId, change: &Sqe, opcode: Opcode, state: State) -> Option<OpId> {
+        let id = self.named(asker, change.addr)?;
         let op = self.ops.get(id)?;
         (op.sqe.opcode == opcode && op.state == state).then_some(id)
     }

@@ -6,8 +6,10 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use rustix::event::{Timespec, epoll};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
@@ -57,42 +59,79 @@ impl Kind {
     pub(super) const fn is_socket(self) -> bool {
         matches!(self, Self::Stream { inode: None, input: Some(_), output: Some(_), .. })
     }
-
-    pub(super) fn is_end_of(self, stream: StreamId) -> bool {
-        matches!(self, Self::Stream { input, output, .. }
-            if [input, output].contains(&Some(stream)))
-    }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Descriptor {
     pub(super) kind: Kind,
     /// The how manieth it is.
     pub(super) serial: u64,
     /// What the real descriptor is, as nothing else in the system.
     identity: (u64, u64),
+    /// Of a stream, the other end of the real pipe: it is told when the program's is closed.
+    _witness: Option<OwnedFd>,
 }
 
+/// A program may close a descriptor by itself, and nobody tells. It is missed at a `sweep`, and only
+/// there: which numbers come again, and when, is not the seed's to say.
 #[derive(Debug, Default)]
 pub(super) struct Descriptors {
     open: HashMap<RawFd, Descriptor, BuildHasherDefault<Spread>>,
+    /// Closed, as their numbers have come again, and not missed yet.
+    closed: Vec<Descriptor>,
     opened: u64,
+    /// How many there may be opened before all are looked at.
+    sweep_at: u64,
+    /// An epoll of all witnesses.
+    witnesses: Option<OwnedFd>,
 }
 
 impl Descriptors {
-    /// A new one, and what its number stood for before, if that was closed behind our back.
-    pub(super) fn open(&mut self, kind: Kind) -> Result<(OwnedFd, Option<Kind>), Errno> {
-        let real = match kind {
-            Kind::Stream { .. } => rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?.0,
+    /// A new one.
+    pub(super) fn open(&mut self, kind: Kind) -> Result<OwnedFd, Errno> {
+        let (real, witness) = match kind {
+            Kind::Stream { .. } => {
+                let (real, witness) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+                let data = epoll::EventData::new_u64(0);
+                epoll::add(self.witnesses()?, &witness, data, epoll::EventFlags::ERR)?;
+                (real, Some(witness))
+            }
             Kind::File { .. } | Kind::Directory { .. } | Kind::Name { .. } => {
-                rustix::fs::memfd_create("deferring-sim", MemfdFlags::CLOEXEC)?
+                (rustix::fs::memfd_create("deferring-sim", MemfdFlags::CLOEXEC)?, None)
             }
         };
-        self.opened += 1;
-        let descriptor =
-            Descriptor { kind, serial: self.opened, identity: identity(real.as_fd())? };
-        let before = self.open.insert(real.as_raw_fd(), descriptor);
-        Ok((real, before.map(|before| before.kind)))
+        let (serial, identity) = (self.opened + 1, identity(real.as_fd())?);
+        self.opened = serial;
+        let descriptor = Descriptor { kind, serial, identity, _witness: witness };
+        self.closed.extend(self.open.insert(real.as_raw_fd(), descriptor));
+        Ok(real)
+    }
+
+    fn witnesses(&mut self) -> Result<&OwnedFd, Errno> {
+        if self.witnesses.is_none() {
+            self.witnesses = Some(epoll::create(epoll::CreateFlags::CLOEXEC)?);
+        }
+        Ok(self.witnesses.as_ref().expect("it was made"))
+    }
+
+    /// Whether the program has closed a stream by itself that was not missed yet: one system call,
+    /// where a sweep takes one for each.
+    pub(super) fn has_closed_stream(&self) -> bool {
+        let Some(witnesses) = &self.witnesses else { return false };
+        let mut events = [MaybeUninit::uninit(); 1];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let told = epoll::wait(witnesses, &mut events[..], Some(&at_once));
+        told.is_ok_and(|(events, _)| !events.is_empty())
+    }
+
+    /// Whether so many were opened since the last time that all should be looked at.
+    pub(super) fn is_sweep_due(&mut self) -> bool {
+        const LEAST: u64 = 16;
+        let is_due = self.opened >= self.sweep_at;
+        if is_due {
+            self.sweep_at = self.opened + (self.open.len() as u64).max(LEAST);
+        }
+        is_due
     }
 
     pub(super) fn get(&self, raw: RawFd) -> Result<Kind, Errno> {
@@ -125,14 +164,19 @@ impl Descriptors {
     /// which they were opened.
     pub(super) fn sweep(&mut self, which: impl Fn(Kind) -> bool) -> Vec<Kind> {
         let gone = |raw: RawFd, descriptor: &Descriptor| !is_open(raw, descriptor.identity);
-        let mut closed: Vec<(u64, RawFd)> = self
+        let closed: Vec<RawFd> = self
             .open
             .iter()
             .filter(|(raw, descriptor)| which(descriptor.kind) && gone(**raw, descriptor))
-            .map(|(raw, descriptor)| (descriptor.serial, *raw))
+            .map(|(raw, _)| *raw)
             .collect();
-        closed.sort_unstable();
-        closed.into_iter().filter_map(|(_, raw)| self.close(raw)).collect()
+        let mut missed: Vec<_> = closed.iter().filter_map(|raw| self.open.remove(raw)).collect();
+        let closed = std::mem::take(&mut self.closed).into_iter();
+        let (more, left) = closed.partition(|descriptor| which(descriptor.kind));
+        missed.extend::<Vec<_>>(more);
+        self.closed = left;
+        missed.sort_unstable_by_key(|descriptor| descriptor.serial);
+        missed.into_iter().map(|descriptor| descriptor.kind).collect()
     }
 
     /// How many the program has. Sweep before.
@@ -143,6 +187,7 @@ impl Descriptors {
     /// The machine is off: nothing is open.
     pub(super) fn forget_all(&mut self) {
         self.open.clear();
+        self.closed.clear();
     }
 }
 

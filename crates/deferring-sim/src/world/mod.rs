@@ -28,6 +28,7 @@ use crate::disk::{Disk, Loss};
 use crate::faults::Faults;
 pub(crate) use calls::KNOWN;
 use files::Descriptors;
+pub(crate) use ops::RingId;
 use ops::{Op, OpId, Ops, State};
 use streams::{StreamId, Streams};
 use trace::Trace;
@@ -35,8 +36,15 @@ use trace::Trace;
 /// What time it is when the machine is switched on.
 const START: Duration = Duration::from_secs(1000);
 
+/// How much time a program has to end.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// How often a program is polled that asks for nothing and will not wait.
+const POLLS_MAX: u32 = 1 << 20;
+
 /// What a submit costs, and what each SQE of it.
 const ENTER: Duration = Duration::from_micros(1);
+const POLL: Duration = Duration::from_micros(1);
 const BEGIN: Duration = Duration::from_nanos(100);
 
 const IN_WORKER: u8 = 1 << 4;
@@ -63,13 +71,17 @@ pub(crate) struct World {
     streams: Streams,
     /// The pipe behind each FIFO.
     fifos: Vec<(crate::disk::InodeId, StreamId)>,
-    wire: Option<Wire>,
+    /// Of each ring that there was, where its CQEs go, while it is there.
+    wires: Vec<Option<Wire>>,
     trace: Trace,
     steps: u64,
     struck: u64,
+    /// How often the program was polled since it has asked for something, without a wait.
+    polls: u32,
     power: Power,
-    /// When a program is taken for one that never ends.
-    pub(crate) end: Duration,
+    /// How long a program may take, and when this one is taken for one that never ends.
+    patience: Duration,
+    end: Duration,
     scratch: Vec<u8>,
 }
 
@@ -84,7 +96,8 @@ impl World {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             seed,
-            rng: fastrand::Rng::with_seed(seed),
+            // A test that takes its own choices from the seed gets others.
+            rng: fastrand::Rng::with_seed(seed ^ 0x6465_6665_7272_696e),
             faults: Faults::none(),
             now: START,
             agenda: BinaryHeap::new(),
@@ -98,12 +111,14 @@ impl World {
             files: Descriptors::default(),
             streams: Streams::default(),
             fifos: Vec::new(),
-            wire: None,
+            wires: Vec::new(),
             trace: Trace::default(),
             steps: 0,
             struck: 0,
+            polls: 0,
             power: Power::On,
-            end: START + Duration::from_secs(3600),
+            patience: PATIENCE,
+            end: START + PATIENCE,
             scratch: Vec::new(),
         }
     }
@@ -117,6 +132,7 @@ impl World {
     }
 
     pub(crate) fn set_patience(&mut self, time: Duration) {
+        self.patience = time;
         self.end = self.now.saturating_add(time);
     }
 
@@ -126,6 +142,10 @@ impl World {
 
     pub(crate) fn trace(&self) -> &str {
         self.trace.text()
+    }
+
+    pub(crate) fn note(&mut self, note: &dyn std::fmt::Display) {
+        self.line(|| format!("-- {note}"));
     }
 
     pub(crate) const fn now(&self) -> Duration {
@@ -164,20 +184,61 @@ impl World {
     }
 
     /// A ring that this world serves from now on.
-    pub(crate) fn connect(&mut self, wire: Wire) {
-        self.wire = Some(wire);
+    pub(crate) fn connect(&mut self, wire: Wire) -> RingId {
         self.workers_most = 4;
+        self.wires.push(Some(wire));
+        RingId(u32::try_from(self.wires.len() - 1).expect("few"))
     }
 
-    /// Switches the machine on again, if it is off.
-    pub(crate) fn power_on(&mut self) {
+    /// A ring is gone. What it asked for is given up; what runs goes on, and is not answered.
+    pub(crate) fn disconnect(&mut self, ring: RingId) {
+        self.wires[ring.0 as usize] = None;
+        let left: Vec<(OpId, State)> = self
+            .ops
+            .iter()
+            .filter(|(_, op)| op.ring == ring)
+            .map(|(id, op)| (id, op.state))
+            .collect();
+        for (id, state) in left {
+            match state {
+                State::Queued | State::Armed => self.forget(id, Err(Errno::CANCELED)),
+                State::Timer | State::Answered(_) => self.answer_now(id, Err(Errno::CANCELED)),
+                State::Opening => {
+                    self.leave_fifos(id);
+                    self.free_worker();
+                    self.answer_now(id, Err(Errno::CANCELED));
+                }
+                State::Hung { for_ever: false } => {
+                    self.free_worker();
+                    self.answer_now(id, Err(Errno::CANCELED));
+                }
+                State::Running { .. } | State::Hung { for_ever: true } => {}
+            }
+        }
+    }
+
+    fn is_ready(&self, ring: RingId) -> bool {
+        self.wires[ring.0 as usize].as_ref().is_some_and(Wire::is_ready)
+    }
+
+    /// A program begins. The machine is switched on again, if it is off.
+    pub(crate) fn begin_run(&mut self) {
+        self.end = self.now.saturating_add(self.patience);
         if self.power == Power::Lost {
             self.power = Power::On;
             self.line(|| "power on".into());
         }
     }
 
+    /// The program has ended. What is left of its ring takes its time.
+    pub(crate) fn end_run(&mut self) {
+        self.end = Duration::MAX;
+    }
+
     fn line(&mut self, line: impl FnOnce() -> String) {
+        if self.power == Power::Lost {
+            return; // A ring goes on asking, and gets nothing but errors.
+        }
         self.trace.line(self.now.saturating_sub(START), line);
     }
 
@@ -194,7 +255,8 @@ impl World {
         const REFUSALS: [Errno; 4] = [Errno::INTR, Errno::AGAIN, Errno::BUSY, Errno::NOMEM];
         self.pass(ENTER);
         if count > 0 && self.strikes(|faults| faults.refused) {
-            let choice = self.rng.usize(..=REFUSALS.len());
+            // Linux takes one at least, or says why not.
+            let choice = self.rng.usize(..REFUSALS.len() + usize::from(count > 1));
             if let Some(&errno) = REFUSALS.get(choice) {
                 self.line(|| format!("submit of {count}: {errno}"));
                 return Err(errno);
@@ -209,26 +271,18 @@ impl World {
         Ok(count)
     }
 
-    pub(crate) fn begin(&mut self, sqe: Sqe) {
+    pub(crate) fn begin(&mut self, ring: RingId, sqe: Sqe) {
         self.pass(BEGIN);
         self.begun += 1;
-        let op = Op {
-            sqe,
-            serial: self.begun,
-            state: State::Queued,
-            entry: 0,
-            interrupted: false,
-            misses: 0,
-        };
+        self.polls = 0;
+        let (serial, state) = (self.begun, State::Queued);
+        let op = Op { sqe, ring, serial, state, entry: 0, interrupted: false, misses: 0 };
         let id = self.ops.add(op);
-        let Self { trace, files, ops, now, .. } = self;
-        trace.line(now.saturating_sub(START), || {
-            let name = |raw| match files.serial(raw) {
-                Some(serial) => format!("file {serial}"),
-                None => "here".into(),
-            };
-            format!("#{} {}", id.serial, trace::describe(&sqe, name, ops.by_name(sqe.addr)))
-        });
+        if self.trace.is_on() {
+            let name = |raw| self.trace.name(self.files.serial(raw));
+            let text = trace::describe(&sqe, name, self.ops.by_name(ring, sqe.addr));
+            self.line(|| format!("#{} {text}", id.serial));
+        }
         if self.power == Power::Lost {
             return self.answer_now(id, Err(Errno::IO));
         }
@@ -267,18 +321,18 @@ impl World {
     ///
     /// # Panics
     /// If nothing can happen any more, or not before the end of all patience.
-    pub(crate) fn wait(&mut self, time: Option<Duration>) -> Result<(), Errno> {
+    pub(crate) fn wait(&mut self, ring: RingId, time: Option<Duration>) -> Result<(), Errno> {
         if self.strikes(|faults| faults.interrupted) {
             self.line(|| "a signal".into());
             return Err(Errno::INTR);
         }
+        self.polls = 0;
         let until = time.map(|time| self.now.saturating_add(time));
+        if !self.is_ready(ring) {
+            self.hang_up(); // Once: the program closes nothing while it waits.
+        }
         loop {
-            if self.wire.as_ref().is_some_and(Wire::is_ready) {
-                return Ok(());
-            }
-            self.hang_up();
-            if self.wire.as_ref().is_some_and(Wire::is_ready) {
+            if self.is_ready(ring) {
                 return Ok(());
             }
             let next = self.agenda.peek().map(|Reverse((at, ..))| *at);
@@ -286,31 +340,56 @@ impl World {
                 (Some(next), Some(until)) if next > until => return self.sleep_until(until),
                 (None, Some(until)) => return self.sleep_until(until),
                 (Some(_), _) => self.step(),
-                (None, None) => panic!("{}", self.complaint("nothing can happen any more")),
+                (None, None) => {
+                    self.complain("nothing can happen any more");
+                    return Err(Errno::TIME);
+                }
             }
-            if self.now > self.end {
-                panic!("{}", self.complaint("the program has not ended in time"));
-            }
+            self.check_patience();
+        }
+    }
+
+    /// Time passes for a program that will not wait: it yields, and goes on.
+    ///
+    /// # Panics
+    /// If it does so for ever.
+    pub(crate) fn poll_again(&mut self) {
+        self.polls += 1;
+        if self.polls > POLLS_MAX {
+            self.complain("the program wakes itself for ever, and asks for nothing");
+        }
+        self.pass(POLL);
+        self.check_patience();
+    }
+
+    fn check_patience(&self) {
+        if self.now > self.end {
+            self.complain("the program has not ended in time");
         }
     }
 
     fn sleep_until(&mut self, until: Duration) -> Result<(), Errno> {
         if until > self.end {
-            panic!("{}", self.complaint("the program sleeps beyond its time"));
+            self.complain("the program sleeps beyond its time");
         }
         self.now = until;
         Err(Errno::TIME)
     }
 
-    fn complaint(&self, what: &str) -> String {
+    /// # Panics
+    /// With what is in the kernel. Not in a thread that panics: its ring is to end all the same.
+    fn complain(&self, what: &str) {
+        if std::thread::panicking() {
+            return;
+        }
         let mut text = format!("seed {}: {what}, at {:?}; in the kernel:", self.seed, self.age());
         for (id, op) in self.ops.iter().take(20) {
             text += &format!("\n  #{} {:?}, {:?}", id.serial, op.sqe.opcode, op.state);
         }
         if self.ops.len() == 0 {
-            text += " nothing";
+            text += " nothing, so what the program awaits is not this ring's";
         }
-        text
+        panic!("{text}");
     }
 
     // Time.
@@ -394,11 +473,14 @@ impl World {
             Opcode::OPENAT2 => self.files.serial(result),
             _ => None,
         };
+        if let Some(serial) = opened {
+            self.trace.opened(serial, &op.sqe);
+        }
         self.line(|| match opened {
             Some(serial) => format!("#{} = file {serial}", id.serial),
             None => format!("#{} = {}", id.serial, trace::result(result)),
         });
-        if let Some(wire) = &self.wire {
+        if let Some(wire) = &self.wires[op.ring.0 as usize] {
             wire.give(Cqe { user_data: op.sqe.user_data, result, flags: 0 });
         }
     }
@@ -464,6 +546,8 @@ impl World {
         }
         // Linux writes back what it likes, when it likes.
         if self.rng.u32(..WRITE_BACK) == 0 {
+            // What is closed and has no name is gone, and takes no chance.
+            self.sweep(|_| true);
             self.disk.write_back(&mut self.rng);
         }
         if self.strikes(|faults| faults.power_loss) {

@@ -29,6 +29,7 @@ pub(super) enum State {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Op {
     pub(super) sqe: Sqe,
+    pub(super) ring: RingId,
     /// The how manieth op it is.
     pub(super) serial: u64,
     pub(super) state: State,
@@ -39,6 +40,10 @@ pub(super) struct Op {
     /// How many cancels have missed it.
     pub(super) misses: u8,
 }
+
+/// One of the rings that the machine has served, by its place in their list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RingId(pub(super) u32);
 
 /// Its place in the table, and its serial number, by which it is told from the next one there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,7 +56,7 @@ pub(super) struct OpId {
 pub(super) struct Ops {
     rows: Vec<Option<Op>>,
     free: Vec<u32>,
-    names: HashMap<u64, OpId, BuildHasherDefault<Spread>>,
+    names: HashMap<(RingId, u64), OpId, BuildHasherDefault<Spread>>,
 }
 
 impl Ops {
@@ -63,7 +68,7 @@ impl Ops {
             u32::try_from(self.rows.len() - 1).expect("few")
         });
         let id = OpId { place, serial: op.serial };
-        let same = self.names.insert(op.sqe.user_data, id);
+        let same = self.names.insert((op.ring, op.sqe.user_data), id);
         // A ring may ask for nothing twice.
         let is_bad = same.is_some() && op.sqe.opcode != Opcode::NOP;
         assert!(!is_bad, "two ops in the kernel have one name: {:?}", op.sqe);
@@ -79,16 +84,16 @@ impl Ops {
         self.rows[id.place as usize].as_mut().filter(|op| op.serial == id.serial)
     }
 
-    pub(super) fn by_name(&self, user_data: u64) -> Option<OpId> {
-        self.names.get(&user_data).copied()
+    pub(super) fn by_name(&self, ring: RingId, user_data: u64) -> Option<OpId> {
+        self.names.get(&(ring, user_data)).copied()
     }
 
     pub(super) fn remove(&mut self, id: OpId) -> Option<Op> {
         self.get(id)?;
         let op = self.rows[id.place as usize].take()?;
         self.free.push(id.place);
-        if self.by_name(op.sqe.user_data) == Some(id) {
-            self.names.remove(&op.sqe.user_data);
+        if self.by_name(op.ring, op.sqe.user_data) == Some(id) {
+            self.names.remove(&(op.ring, op.sqe.user_data));
         }
         Some(op)
     }
@@ -122,8 +127,11 @@ impl Hasher for Spread {
         self.0 = (self.0.rotate_left(5) ^ n).wrapping_mul(0x517c_c1b7_2722_0a95);
     }
 
-    #[allow(clippy::cast_sign_loss)] // Any bits will do.
+    fn write_u32(&mut self, n: u32) {
+        self.write_u64(n.into());
+    }
+
     fn write_i32(&mut self, n: i32) {
-        self.write_u64(n as u64);
+        self.write_u64(u64::from(u32::from_ne_bytes(n.to_ne_bytes())));
     }
 }

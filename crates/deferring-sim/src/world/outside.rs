@@ -25,6 +25,7 @@ impl World {
     }
 
     pub(crate) fn write_file(&mut self, path: &Path, contents: &[u8]) -> io::Result<()> {
+        let is_new = self.disk.lookup(ROOT, bytes(path), true).is_err();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
         let (mode, resolve) = (Mode::from_raw_mode(0o644), ResolveFlags::empty());
         let inode = self.disk.open(ROOT, bytes(path), flags, mode, resolve)?;
@@ -32,20 +33,25 @@ impl World {
         while at < contents.len() {
             at += self.disk.write(inode, at as u64, &contents[at..])?;
         }
-        self.disk.sync_all();
-        Ok(())
+        self.disk.sync(inode, false)?;
+        if is_new { self.sync_name(path) } else { Ok(()) }
+    }
+
+    /// Makes a name durable, and so the changes of names before.
+    fn sync_name(&mut self, path: &Path) -> io::Result<()> {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = self.disk.lookup(ROOT, bytes(parent.unwrap_or(Path::new("/"))), true)?;
+        Ok(self.disk.sync(directory, false)?)
     }
 
     pub(crate) fn make_directory(&mut self, path: &Path) -> io::Result<()> {
         self.disk.mkdir(ROOT, bytes(path), Mode::from_raw_mode(0o755))?;
-        self.disk.sync_all();
-        Ok(())
+        self.sync_name(path)
     }
 
     pub(crate) fn make_fifo(&mut self, path: &Path) -> io::Result<()> {
         self.disk.mkfifo(ROOT, bytes(path), Mode::from_raw_mode(0o644))?;
-        self.disk.sync_all();
-        Ok(())
+        self.sync_name(path)
     }
 
     pub(crate) fn names_in(&self, path: &Path) -> io::Result<Vec<OsString>> {

@@ -2,6 +2,7 @@
 //!
 //! Not: whether anybody wants it (`Sim::traced`).
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -13,11 +14,33 @@ use super::ops::OpId;
 #[derive(Debug, Default)]
 pub(super) struct Trace {
     text: Option<String>,
+    /// The path by which each file was opened.
+    paths: BTreeMap<u64, String>,
 }
 
 impl Trace {
     pub(super) fn begin(&mut self) {
         self.text.get_or_insert_default();
+    }
+
+    pub(super) const fn is_on(&self) -> bool {
+        self.text.is_some()
+    }
+
+    /// A file was opened by the path that an SQE names.
+    pub(super) fn opened(&mut self, serial: u64, sqe: &Sqe) {
+        if self.is_on() {
+            self.paths.insert(serial, memory::path(sqe.addr).map_or_else(|_| "?".into(), text));
+        }
+    }
+
+    /// What a descriptor is called, if it is one.
+    pub(super) fn name(&self, serial: Option<u64>) -> String {
+        let Some(serial) = serial else { return "here".into() };
+        match self.paths.get(&serial) {
+            Some(path) => format!("file {serial} {path}"),
+            None => format!("file {serial}"),
+        }
     }
 
     pub(super) fn text(&self) -> &str {
@@ -62,6 +85,7 @@ pub(super) fn describe(sqe: &Sqe, fd: impl Fn(i32) -> String, target: Option<OpI
             Some(target) => format!("of #{}", target.serial),
             None => "of what has ended".into(),
         },
+        Opcode::FSYNC if sqe.op_flags & 1 != 0 => format!("{}, data", fd(sqe.fd)),
         Opcode::CLOSE | Opcode::FSYNC | Opcode::FADVISE => fd(sqe.fd),
         Opcode::POLL_ADD => format!("{} for {:#x}", fd(sqe.fd), sqe.op_flags),
         _ => String::new(),
@@ -75,8 +99,10 @@ fn text(path: &[u8]) -> String {
 
 /// A result, as a number or by the errno's name.
 pub(super) fn result(result: i32) -> String {
-    if result >= 0 {
-        return result.to_string();
+    match result {
+        0.. => result.to_string(),
+        // Linux's own, which no program sees.
+        -516..=-512 => format!("ERESTART* (os error {})", -result),
+        _ => std::io::Error::from_raw_os_error(-result).to_string(),
     }
-    std::io::Error::from_raw_os_error(-result).to_string()
 }

@@ -100,7 +100,8 @@ impl World {
         }
         let is_read = is_read(&sqe);
         if !is_read {
-            self.hang_up_on(stream);
+            // Whether somebody reads is asked now; a read may wait to hear that nobody writes.
+            self.sweep_streams();
         }
         let waiting = self.streams.get(stream);
         let first = if is_read { waiting.reads.is_empty() } else { waiting.writes.is_empty() };
@@ -204,24 +205,19 @@ impl World {
     /// The program may have closed ends of pipes without asking us.
     pub(super) fn hang_up(&mut self) {
         if self.streams.has_waiters() {
-            for closed in self.files.sweep(|kind| matches!(kind, Kind::Stream { .. })) {
-                self.let_go(closed);
-            }
+            self.sweep_streams();
         }
     }
 
-    /// The same, of one pipe, which somebody is about to look at.
-    fn hang_up_on(&mut self, stream: StreamId) {
-        for closed in self.files.sweep(|kind| kind.is_end_of(stream)) {
-            self.let_go(closed);
+    fn sweep_streams(&mut self) {
+        if self.files.has_closed_stream() {
+            self.sweep(|kind| matches!(kind, Kind::Stream { .. }));
         }
     }
 
     /// How many descriptors the program has.
     pub(crate) fn open_descriptors(&mut self) -> usize {
-        for closed in self.files.sweep(|_| true) {
-            self.let_go(closed);
-        }
+        self.sweep(|_| true);
         self.files.len()
     }
 
@@ -236,9 +232,7 @@ impl World {
             return self.answer_now(id, Err(errno));
         }
         self.set(id, State::Armed);
-        if let Ok(Kind::Stream { input, output, .. }) = self.files.get(sqe.fd) {
-            input.into_iter().chain(output).for_each(|stream| self.hang_up_on(stream));
-        }
+        self.sweep_streams();
         let events = self.events_now(sqe);
         if !events.is_empty() {
             return self.answer(id, Ok(events.bits().into()));
@@ -297,7 +291,7 @@ impl World {
         may_block: bool,
     ) -> Outcome {
         let stream = self.fifo(inode);
-        self.hang_up_on(stream);
+        self.sweep_streams();
         let access = flags & OFlags::RWMODE;
         let (reads, writes) = (access != OFlags::WRONLY, access != OFlags::RDONLY);
         let there = self.streams.get(stream);
