@@ -38,6 +38,7 @@
 //! | watching a descriptor | [`Watcher`] |
 //! | the traits of tokio and `futures` | [`Buffered`], with the features `tokio` and `futures-io` |
 //! | an operation that is missing | [`op::Op`] |
+//! | which kernel serves, and one of your own | [`Ring::backend`], [`Builder::io_uring_only`], [`Builder::pool_only`]; [`backend::Backend`] |
 //!
 //! # What always holds
 //!
@@ -52,7 +53,8 @@
 //! - *Any thread* may queue, submit, wait, reap, await and drop; which one, and whether it is still
 //!   there, changes no result.
 //!
-//! Linux 5.15 or later. Where the kernel refuses, [`Builder::build`] says why and what to do.
+//! On Linux 5.15 or later a ring is an io_uring. Where that is refused, a pool of threads plays the
+//! kernel, and the program is the same; [`Ring::backend`] says which it is, and why.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("deferring is for Linux: io_uring is a Linux interface");

@@ -102,9 +102,10 @@ impl Ring {
     ///
     /// # Errors
     /// `EAGAIN` if the kernel has no memory now, `EEXIST` from the wrong thread of a
-    /// [`single_issuer`](Builder::single_issuer) ring, and others of `io_uring_enter(2)`. Nothing
-    /// is lost by an error: what was not taken goes out with the next submit. If the kernel refuses
-    /// for good, the ring is poisoned: every handle has an error that says so, and so has this.
+    /// [`single_issuer`](Builder::single_issuer) ring, and others of `io_uring_enter(2)`, if nothing
+    /// was taken. Nothing is lost by an error, or by a batch that is taken in part: the rest goes
+    /// by itself, with the next submit, wait or reap. If the kernel refuses for good, the
+    /// ring is poisoned: every handle has an error that says so, and so has this.
     #[doc(alias = "io_uring_enter")]
     pub fn submit(&self) -> io::Result<usize> {
         self.shared().submit()
