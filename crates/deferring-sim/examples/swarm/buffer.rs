@@ -28,6 +28,9 @@ impl Watched {
 
     /// What was read; the rest must be as it was.
     pub(crate) fn read(&self, n: usize) -> &[u8] {
+        if let Some(oracle) = &self.oracle {
+            oracle.buffer_is_ours(&self.bytes);
+        }
         let (read, rest) = self.bytes.split_at(n);
         assert!(rest.iter().all(|&byte| byte == BLANK), "bytes beyond a read have changed");
         read
@@ -37,7 +40,8 @@ impl Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         if let Some(oracle) = &self.oracle {
-            oracle.buffer_freed(&self.bytes);
+            oracle.buffer_freed();
+            oracle.buffer_is_ours(&self.bytes);
         }
     }
 }

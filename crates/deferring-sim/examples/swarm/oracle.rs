@@ -45,13 +45,16 @@ impl Oracle {
         self.buffers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// P1: nobody frees what the kernel may touch.
-    pub(crate) fn buffer_freed(&self, bytes: &[u8]) {
+    pub(crate) fn buffer_freed(&self) {
         self.buffers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// P1: nobody frees, or gives back, what the kernel may touch.
+    pub(crate) fn buffer_is_ours(&self, bytes: &[u8]) {
         let Some(sim) = self.sim.upgrade() else { return };
         if !std::thread::panicking() {
             let held = sim.may_touch(bytes.as_ptr(), bytes.len());
-            assert!(!held, "P1: a buffer of {} bytes is freed under the kernel", bytes.len());
+            assert!(!held, "P1: the kernel may touch {} bytes that are given back", bytes.len());
         }
     }
 
