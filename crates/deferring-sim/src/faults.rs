@@ -183,7 +183,9 @@ impl Faults {
         self
     }
 
-    /// Ops of this kind that fail with this errno (`5` is `EIO`), without an effect.
+    /// Ops of this kind that fail with this errno (`5` is `EIO`), without an effect; but for an `FSYNC`
+    /// that fails with `EIO`, `ENOSPC` or `EDQUOT`: as on Linux, what it was to write is still read, is
+    /// not on the disk, and will not be, unless it is written again. A second sync says nothing of it.
     #[must_use]
     pub fn errno(mut self, opcode: Opcode, errno: i32, probability: f64) -> Self {
         self.errnos.push((opcode, errno.abs(), Chance::of(probability)));

@@ -369,6 +369,30 @@ fn an_errno_comes_as_often_as_it_was_asked_for() {
 }
 
 #[test]
+fn a_sync_that_fails_is_not_made_good_by_the_next_one() {
+    check(0..50, |sim| {
+        sim.write("/file", "old").unwrap();
+        for errno in [libc::EIO, libc::ENOLCK] {
+            sim.set_faults(Faults::none().errno(Opcode::FSYNC, errno, 1.0));
+            sim.run(async |ring| {
+                let file =
+                    File::options().read(true).write(true).open(&ring, "/file").await.unwrap();
+                file.write_all_at("new", 0).await.0.unwrap();
+                assert_eq!(ring.fsync(file.fd()).await.unwrap_err().raw_os_error(), Some(errno));
+                sim.set_faults(Faults::none());
+                file.sync_all().await.unwrap();
+                assert_eq!(file.read_at(Vec::with_capacity(3), 0).await.1, b"new");
+            })
+            .unwrap();
+            sim.lose_power();
+            // No disk says that there are no locks left.
+            let left = if errno == libc::EIO { "old" } else { "new" };
+            assert_eq!(sim.read("/file").unwrap(), left.as_bytes());
+        }
+    });
+}
+
+#[test]
 fn without_workers_ops_fail_with_an_error_that_says_so() {
     let sim = Sim::new(0).faults(Faults::none().workers_max(0));
     let error = sim.run(async |ring| File::create(&ring, "/file").await.unwrap_err()).unwrap();

@@ -17,16 +17,19 @@ pub(crate) enum Bug {
     TrustsLength,
     /// What lies behind the last good record stays there when the log grows again.
     KeepsTornTail,
+    /// A sync that has failed is tried again, and believed the second time.
+    RetriesSync,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::AcksBeforeSync,
         Self::TrustsWrite,
         Self::RenamesBeforeSync,
         Self::ForgetsDirectory,
         Self::TrustsLength,
         Self::KeepsTornTail,
+        Self::RetriesSync,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -37,6 +40,7 @@ impl Bug {
             Self::ForgetsDirectory => "forgets-directory",
             Self::TrustsLength => "trusts-length",
             Self::KeepsTornTail => "keeps-torn-tail",
+            Self::RetriesSync => "retries-sync",
         }
     }
 }

@@ -103,7 +103,7 @@ impl Store {
         if self.has(Bug::AcksBeforeSync) {
             self.ring.fdatasync(log.file.fd()).detach();
         } else {
-            log.file.sync_data().await?;
+            self.sync(&log.file).await?;
         }
         log.end += len;
         log.committed += puts.len() as u64;
@@ -126,7 +126,7 @@ impl Store {
         let BufResult(written, _) = file.write_all_at(bytes, 0).await;
         written?;
         if !self.has(Bug::RenamesBeforeSync) {
-            file.sync_data().await?;
+            self.sync(&file).await?;
         }
         self.ring.fs().rename(&new, &path).await?;
         if !self.has(Bug::ForgetsDirectory) {
@@ -136,6 +136,14 @@ impl Store {
         log.end = len;
         log.is_sound = true;
         old.close().await
+    }
+
+    /// What was written to a file is safe, or it is never known again what the disk has of it.
+    async fn sync(&self, file: &File) -> io::Result<()> {
+        match file.sync_data().await {
+            Err(_) if self.has(Bug::RetriesSync) => file.sync_data().await,
+            synced => synced,
+        }
     }
 
     /// Names in the directory are safe.

@@ -5,9 +5,10 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use deferring::Ring;
+use deferring::op::Opcode;
 use deferring::time::sleep;
-use deferring_sim::{Faults, Sim};
+use deferring::{PathError, Ring};
+use deferring_sim::{Faults, PowerLost, Sim};
 use fastrand::Rng;
 use futures_util::future::{try_join, try_join_all};
 
@@ -35,8 +36,11 @@ pub(crate) struct User<'a> {
     pub(crate) note: &'a dyn Fn(String),
 }
 
-/// Runs a store on a simulated machine, which loses its power again and again. What is wrong, if
-/// anything is.
+/// How often the disk cannot be written when it is to be synced.
+const SYNCS_FAIL: f64 = 0.02;
+
+/// Runs a store on a simulated machine, which loses its power again and again, and is switched off when
+/// its disk has failed. What is wrong, if anything is.
 pub(crate) fn story(sim: &Sim, bug: Option<Bug>) -> Result<(), String> {
     let user = User {
         ledger: RefCell::default(),
@@ -47,14 +51,23 @@ pub(crate) fn story(sim: &Sim, bug: Option<Bug>) -> Result<(), String> {
     for life in 0..=CUTS {
         // Soon or late; the last life is a quiet one.
         let steps = f64::from(1 << user.rng.borrow_mut().u32(5..8));
-        let cut = if life < CUTS { 1.0 / steps } else { 0.0 };
-        sim.set_faults(Faults::all().power_loss(cut));
+        let (cut, fail) = if life < CUTS { (1.0 / steps, SYNCS_FAIL) } else { (0.0, 0.0) };
+        let faults = Faults::all().power_loss(cut).errno(Opcode::FSYNC, libc::EIO, fail);
+        sim.set_faults(faults);
         let ended = sim.run(async |ring| live(&ring, DIR.as_ref(), bug, &user).await);
-        if let Ok(ended) = ended {
-            ended.map_err(|error| error.to_string())?;
+        match ended {
+            // What the log holds is to be read from the disk, not from the cache.
+            Ok(Err(error)) if is_of_the_disk(&error) => sim.lose_power(),
+            Ok(ended) => ended.map_err(|error| error.to_string())?,
+            Err(PowerLost) => {}
         }
     }
     Ok(())
+}
+
+fn is_of_the_disk(error: &io::Error) -> bool {
+    let step = error.get_ref().and_then(|error| error.downcast_ref::<PathError>());
+    step.and_then(PathError::raw_os_error) == Some(libc::EIO)
 }
 
 /// Opens a store, sees whether it has what it has promised, and uses it: several writers at once,

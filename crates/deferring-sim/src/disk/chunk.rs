@@ -2,7 +2,8 @@
 //!
 //! A disk writes sectors of 512 bytes, each whole or not at all, in any order. So a chunk keeps,
 //! of each sector that changed since the last sync, what the disk has. What was written in between
-//! is gone: at a power cut a sector is what it was or what it is.
+//! is gone: at a power cut a sector is what it was or what it is. After a sync that failed, it is what
+//! it was, until it is written again.
 //!
 //! Not: where a chunk is in its file, nor how long the file is (`content.rs`).
 
@@ -22,10 +23,12 @@ type Page = [u8; LEN];
 pub(super) struct Chunk {
     /// The bytes. None: zeros.
     now: Option<Box<Page>>,
-    /// What the disk has of the sectors in `unsynced`; its other bytes mean nothing. None: zeros.
+    /// What the disk has of the sectors in `kept`; its other bytes mean nothing. None: zeros.
     was: Option<Box<Page>>,
-    /// The sectors that changed since the last sync, one bit each.
-    unsynced: u8,
+    /// The sectors of which the disk may have something else, one bit each.
+    kept: u8,
+    /// Those of them that the next sync writes: all, but for what a failed one has given up.
+    dirty: u8,
     /// Takes room on the disk: always with bytes, and without them when reserved.
     has_room: bool,
 }
@@ -37,7 +40,7 @@ impl Chunk {
 
     /// Neither the file nor the disk has anything here.
     pub(super) fn is_nothing(&self) -> bool {
-        !self.has_room && self.now.is_none() && (self.unsynced == 0 || self.was.is_none())
+        !self.has_room && self.now.is_none() && (self.kept == 0 || self.was.is_none())
     }
 
     pub(super) fn read(&self, at: usize, buf: &mut [u8]) {
@@ -47,7 +50,7 @@ impl Chunk {
         }
     }
 
-    /// Tells whether all was synced until now.
+    /// Tells whether there was nothing to sync until now.
     pub(super) fn write(&mut self, at: usize, data: &[u8]) -> bool {
         let first = self.keep(sectors(at, at + data.len()));
         self.has_room = true;
@@ -55,14 +58,14 @@ impl Chunk {
         first
     }
 
-    /// Makes zeros of a range. Tells whether all was synced until now.
+    /// Makes zeros of a range. Tells whether there was nothing to sync until now.
     pub(super) fn zero(&mut self, from: usize, to: usize) -> bool {
         if self.now.is_none() || from == to {
             return false;
         }
-        if from == 0 && to == LEN && self.unsynced == 0 {
+        if from == 0 && to == LEN && self.kept == 0 {
             self.was = self.now.take();
-            self.unsynced = ALL;
+            (self.kept, self.dirty) = (ALL, ALL);
             return true;
         }
         let first = self.keep(sectors(from, to));
@@ -79,15 +82,30 @@ impl Chunk {
         self.has_room = true;
     }
 
-    /// Becomes a hole. Tells whether all was synced until now.
+    /// Becomes a hole. Tells whether there was nothing to sync until now.
     pub(super) fn punch(&mut self) -> bool {
         self.has_room = false;
         self.zero(0, LEN)
     }
 
-    /// The disk has what the file has.
+    /// The disk has what the file has, but for what was given up.
     pub(super) fn sync(&mut self) {
-        self.unsynced = 0;
+        self.kept &= !self.dirty;
+        self.dirty = 0;
+    }
+
+    /// The disk could not be written, and what was to be written is given up. Tells how many sectors
+    /// that were. Not a hole: it is a matter of the file system's journal.
+    pub(super) fn give_up(&mut self) -> u32 {
+        if self.now.is_none() {
+            return 0;
+        }
+        std::mem::take(&mut self.dirty).count_ones()
+    }
+
+    /// Whether there is something to sync.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.dirty != 0
     }
 
     /// The disk has zeros from here on, where what it has differs from the file.
@@ -97,15 +115,16 @@ impl Chunk {
         }
     }
 
-    /// The sectors that changed since the last sync.
-    pub(super) fn unsynced(&self) -> impl Iterator<Item = usize> + use<> {
-        let unsynced = self.unsynced;
-        (0..LEN / SECTOR_LEN).filter(move |sector| unsynced & (1 << sector) != 0)
+    /// The sectors of which the disk may have something else, and whether the next sync writes them.
+    pub(super) fn unsynced(&self) -> impl Iterator<Item = (usize, bool)> + use<> {
+        let (kept, dirty) = (self.kept, self.dirty);
+        let unsynced = (0..LEN / SECTOR_LEN).filter(move |sector| kept & (1 << sector) != 0);
+        unsynced.map(move |sector| (sector, dirty & (1 << sector) != 0))
     }
 
     /// The file has of this sector what the disk has. Tells how many bytes before `end` change.
     pub(super) fn fall_back(&mut self, sector: usize, end: usize) -> u64 {
-        assert!(self.unsynced & (1 << sector) != 0, "the disk has the sector as it is");
+        assert!(self.kept & (1 << sector) != 0, "the disk has the sector as it is");
         let range = sector * SECTOR_LEN..(sector + 1) * SECTOR_LEN;
         let was = match &self.was {
             Some(page) => &page[range.clone()],
@@ -120,7 +139,7 @@ impl Chunk {
 
     /// After a power cut: what the file has is what the disk has.
     pub(super) fn settle(&mut self) {
-        self.sync();
+        (self.kept, self.dirty) = (0, 0);
         self.was = None;
         if self.is_zero() {
             self.now = None;
@@ -138,15 +157,13 @@ impl Chunk {
         bytes.map(|word| u64::from_le_bytes(word.try_into().expect("eight bytes")))
     }
 
-    /// Keeps what the disk has of these sectors, before they change. Tells whether all was synced.
+    /// Keeps what the disk has of these sectors, before they change. Tells whether there was nothing
+    /// to sync.
     fn keep(&mut self, sectors: u8) -> bool {
-        let fresh = sectors & !self.unsynced;
-        if fresh == 0 {
-            return false;
-        }
-        let all_synced = self.unsynced == 0;
-        self.unsynced |= fresh;
-        if self.now.is_some() || self.was.is_some() {
+        let (fresh, was_clean) = (sectors & !self.kept, self.dirty == 0);
+        self.kept |= sectors;
+        self.dirty |= sectors;
+        if fresh != 0 && (self.now.is_some() || self.was.is_some()) {
             let was = self.was.get_or_insert_with(zeros);
             for sector in (0..LEN / SECTOR_LEN).filter(|sector| fresh & (1 << sector) != 0) {
                 let range = sector * SECTOR_LEN..(sector + 1) * SECTOR_LEN;
@@ -156,7 +173,7 @@ impl Chunk {
                 }
             }
         }
-        all_synced
+        was_clean
     }
 }
 
@@ -196,6 +213,23 @@ mod tests {
         assert_eq!(&buf, b"synced");
         chunk.read(600, &mut buf);
         assert_eq!(&buf, b"beyond");
+    }
+
+    #[test]
+    fn what_a_failed_sync_gave_up_is_not_on_the_disk_until_it_is_written_again() {
+        let mut chunk = Chunk::default();
+        chunk.write(0, &[1; LEN]);
+        chunk.sync();
+        chunk.write(0, &[2; 1024]);
+        assert_eq!(chunk.give_up(), 2);
+        chunk.sync();
+        assert!(chunk.write(600, b"again"), "nothing was to be synced");
+        chunk.sync();
+        assert_eq!(chunk.unsynced().collect::<Vec<_>>(), [(0, false)]);
+        assert_eq!(chunk.fall_back(0, LEN), 512);
+        let mut buf = [0; 1024];
+        chunk.read(0, &mut buf);
+        assert!(buf[..512] == [1; 512] && buf[512] == 2 && buf[600..605] == *b"again");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! What a power cut may leave: each sector as it was or as it is; the size as it was, as it is, or
 //! between; and bytes that the size covers but that were not written, zeros. A truncation is one
-//! step: what lay behind its end and what was written there later are never seen together.
+//! step: what lay behind its end and what was written there later are never seen together. What a
+//! sync has failed to write is lost in any case, unless it was written again; the size is not.
 //!
 //! Not: names, times and errors (`mod.rs`), nor the sectors of a chunk (`chunk.rs`).
 
@@ -24,6 +25,8 @@ pub(super) struct Content {
     cut: Option<u64>,
     /// The chunks that changed since the last sync.
     unsynced: BTreeSet<u64>,
+    /// The chunks that had sectors given up by a sync that failed.
+    given_up: BTreeSet<u64>,
     /// The chunks that take room.
     room: u64,
 }
@@ -154,16 +157,33 @@ impl Content {
         for number in nothing {
             self.chunks.remove(&number);
             self.unsynced.remove(&number);
+            self.given_up.remove(&number);
         }
     }
 
-    /// The disk has all of it.
+    /// The disk has all of it, but for what was given up.
     pub(super) fn sync(&mut self) {
         while let Some(number) = self.unsynced.pop_first() {
             self.sync_chunk(number);
         }
         self.size_synced = self.size;
-        self.cut = None;
+        if let Some(cut) = self.cut.take().filter(|_| !self.given_up.is_empty()) {
+            self.cut_what_was(cut);
+        }
+    }
+
+    /// The disk could not be written. As in Linux the bytes are taken for written all the same: they
+    /// are read, and not written again. Tells how many sectors that are.
+    pub(super) fn fail_sync(&mut self) -> u32 {
+        let mut sectors = 0;
+        for number in mem::take(&mut self.unsynced) {
+            let chunk = self.chunks.get_mut(&number).expect("an unsynced chunk is there");
+            sectors += chunk.give_up();
+            // Holes are still to be synced.
+            let to = if chunk.is_dirty() { &mut self.unsynced } else { &mut self.given_up };
+            to.insert(number);
+        }
+        sectors
     }
 
     /// The disk has some of it, as when the kernel writes back on its own.
@@ -195,12 +215,14 @@ impl Content {
         if let Some(cut) = self.cut.take_if(|_| cut_survives) {
             self.cut_what_was(cut);
         }
-        for number in mem::take(&mut self.unsynced) {
+        let mut unsynced = mem::take(&mut self.unsynced);
+        unsynced.append(&mut self.given_up);
+        for number in unsynced {
             let chunk = self.chunks.get_mut(&number).expect("an unsynced chunk is there");
             let counted = index(size.min(self.size).saturating_sub(number * CHUNK));
-            for sector in chunk.unsynced() {
+            for (sector, is_dirty) in chunk.unsynced() {
                 let start = number * CHUNK + sector as u64 * SECTOR;
-                if start < end && rng.u8(0..8) < eighths {
+                if is_dirty && start < end && rng.u8(0..8) < eighths {
                     lost.sectors_kept += 1;
                 } else {
                     lost.sectors_lost += 1;
@@ -252,6 +274,7 @@ impl Content {
         chunk.sync();
         if chunk.is_nothing() {
             self.chunks.remove(&number);
+            self.given_up.remove(&number);
         }
     }
 

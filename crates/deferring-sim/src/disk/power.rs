@@ -2,8 +2,8 @@
 //!
 //! `sync` of a file makes its bytes and size durable, not its name. `sync` of a directory makes
 //! its names durable, with every change of names that came before. This is what POSIX promises;
-//! ext4 does more, and a program that relies on more is shown wrong here. Permissions and times
-//! are not lost: differs from Linux.
+//! ext4 does more, and a program that relies on more is shown wrong here. A sync that fails forgets
+//! what it was to write, as ext4 and xfs do. Permissions and times are not lost: differs from Linux.
 //!
 //! Not: how sectors (`content.rs`) and names (`journal.rs`) are lost.
 
@@ -43,7 +43,7 @@ pub(crate) struct FileLoss {
     pub(crate) path: String,
     /// Bytes that are not what they were, or not there.
     pub(crate) bytes: u64,
-    /// Unsynced sectors that fell back, and that survived.
+    /// Sectors that the disk did not have as they were: how many fell back, and how many survived.
     pub(crate) sectors_lost: u64,
     pub(crate) sectors_kept: u64,
     pub(crate) size_before: u64,
@@ -59,6 +59,15 @@ impl Disk {
             Body::Symlink(_) | Body::Fifo => return Err(Errno::INVAL),
         }
         Ok(())
+    }
+
+    /// As an `fsync` that the disk refuses: what it was to write is taken for written, and how many
+    /// sectors that are is told. Names stay to be synced.
+    pub(crate) fn fail_sync(&mut self, id: InodeId) -> u32 {
+        match &mut self.inode_mut(id).body {
+            Body::File(content) => content.fail_sync(),
+            Body::Directory(_) | Body::Symlink(_) | Body::Fifo => 0,
+        }
     }
 
     /// As `sync(2)`: all is durable.

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use deferring::op::{Opcode, Sqe};
+use rustix::fs::AtFlags;
 
 use super::memory;
 use super::ops::OpId;
@@ -57,7 +58,10 @@ impl Trace {
 
 /// An SQE, without addresses: the same in each run.
 pub(super) fn describe(sqe: &Sqe, fd: impl Fn(i32) -> String, target: Option<OpId>) -> String {
-    let path = |address| memory::path(address).map_or_else(|_| "?".into(), text);
+    let path = |address| {
+        let path = memory::path_or_none(address, AtFlags::EMPTY_PATH);
+        path.map_or_else(|_| "?".into(), text)
+    };
     let name = format!("{:?}", sqe.opcode);
     let worker = if sqe.flags == 0 { "" } else { " in a worker" };
     let rest = match sqe.opcode {

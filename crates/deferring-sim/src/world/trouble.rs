@@ -5,6 +5,7 @@
 use deferring::op::{Opcode, Sqe};
 use rustix::io::Errno;
 
+use super::files::Kind;
 use super::ops::{Op, OpId, State};
 use super::{ERESTARTSYS, Power, World};
 use crate::disk::Loss;
@@ -24,6 +25,9 @@ impl World {
             let (of, errno, chance) = self.faults.errnos[at];
             if of == opcode && chance.strikes(&mut self.rng) {
                 self.struck += 1;
+                if of == Opcode::FSYNC {
+                    self.lose_what_is_unsynced(id, errno);
+                }
                 self.answer(id, Err(Errno::from_raw_os_error(errno)));
                 return true;
             }
@@ -38,6 +42,17 @@ impl World {
             return true;
         }
         false
+    }
+
+    /// What a sync has failed to write Linux takes for written, on ext4 and xfs. Other errnos say that
+    /// nothing was begun.
+    fn lose_what_is_unsynced(&mut self, id: OpId, errno: i32) {
+        let is_of_the_disk = [libc::EIO, libc::ENOSPC, libc::EDQUOT].contains(&errno);
+        let raw = self.ops.get(id).map(|op| op.sqe.fd);
+        let kind = raw.filter(|_| is_of_the_disk).and_then(|raw| self.files.get_open(raw).ok());
+        let Some(inode) = kind.and_then(Kind::inode) else { return };
+        let sectors = self.disk.fail_sync(inode);
+        self.line(|| format!("#{} forgets {sectors} sectors that it was to write", id.serial));
     }
 
     /// The thread that has submitted what is out ends.

@@ -192,6 +192,60 @@ fn a_removed_file_can_come_back_with_its_bytes() {
 }
 
 #[test]
+fn a_sync_that_fails_forgets_what_it_was_to_write_and_the_next_one_lies() {
+    for loss in LOSSES {
+        let story = |disk: &mut Disk| {
+            let id = synced(disk, "f", &[1; 4096]);
+            disk.write(id, 0, &[2; 6000]).unwrap();
+            assert_eq!(disk.fail_sync(id), 12);
+            assert_eq!(bytes(disk, id), [2; 6000], "it is in the cache");
+            disk.write_back(&mut Rng::with_seed(0));
+            disk.sync(id, false).unwrap();
+        };
+        for found in after_each_loss(loss, story, |disk| find(disk, "f").unwrap()) {
+            assert!(found == [vec![1; 4096], vec![0; 6000 - 4096]].concat(), "{loss:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_written_again_after_a_sync_that_failed_is_durable() {
+    for loss in LOSSES {
+        let story = |disk: &mut Disk| {
+            let id = synced(disk, "f", &[1; 4096]);
+            disk.write(id, 0, &[2; 4096]).unwrap();
+            disk.fail_sync(id);
+            disk.write(id, 512, &[2; 1024]).unwrap();
+            disk.sync(id, false).unwrap();
+        };
+        let expected = [vec![1; 512], vec![2; 1024], vec![1; 2560]].concat();
+        for found in after_each_loss(loss, story, |disk| find(disk, "f").unwrap()) {
+            assert!(found == expected, "{loss:?}");
+        }
+    }
+}
+
+#[test]
+fn a_truncation_is_durable_with_the_next_sync_whatever_one_before_has_lost() {
+    for loss in LOSSES {
+        for len in [0u16, 700, 4096, 5000] {
+            let story = |disk: &mut Disk| {
+                let id = synced(disk, "f", &[1; 8192]);
+                disk.truncate(id, len.into()).unwrap();
+                disk.write(id, len.into(), &[2; 3000]).unwrap();
+                disk.fail_sync(id);
+                disk.sync(id, false).unwrap();
+            };
+            for found in after_each_loss(loss, story, |disk| find(disk, "f").unwrap()) {
+                let (old, new) = found.split_at(len.into());
+                assert!(old.iter().all(|&byte| byte == 1), "{loss:?}, {len}");
+                assert!(new.len() == 3000 && new.iter().all(|&byte| byte == 0), "{loss:?}, {len}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_truncation_survives_as_a_whole_or_not_at_all() {
     let story = |disk: &mut Disk| {
         synced(disk, "f", &[1; 8192]);

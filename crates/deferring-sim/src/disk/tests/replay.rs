@@ -12,8 +12,8 @@ use super::open;
 
 const SEEDS: u64 = 1000;
 
-/// What chance makes of a disk, some of it synced.
-fn random_disk(rng: &mut Rng) -> Disk {
+/// What chance makes of a disk, some of it synced; some syncs fail, if they may.
+fn random_disk(rng: &mut Rng, syncs_fail: bool) -> Disk {
     let mut disk = Disk::new();
     for step in 0..rng.u64(0..60) {
         disk.set_time(Duration::from_secs(step));
@@ -25,6 +25,10 @@ fn random_disk(rng: &mut Rng) -> Disk {
         let _ = match (rng.u8(0..12), file) {
             (0..=3, Some(id)) => disk.write(id, rng.u64(0..9000), &[rng.u8(..); 700]).map(drop),
             (4, Some(id)) => disk.truncate(id, rng.u64(0..9000)),
+            (5, Some(id)) if syncs_fail && rng.bool() => {
+                disk.fail_sync(id);
+                Ok(())
+            }
             (5, Some(id)) => disk.sync(id, true),
             (6, _) => disk.sync(ROOT, false),
             (7, _) => disk.mkdir(ROOT, path, Mode::RWXU).map(drop),
@@ -47,18 +51,18 @@ fn random_disk(rng: &mut Rng) -> Disk {
 fn a_loss_of_nothing_changes_nothing_and_after_any_loss_all_is_durable() {
     for seed in 0..SEEDS {
         let rng = &mut Rng::with_seed(seed);
-        let mut disk = random_disk(rng);
+        let mut disk = random_disk(rng, false);
         let before = disk.digest();
         let report = disk.lose_power(rng, Loss::Nothing);
         assert_eq!((disk.digest(), report), (before, Default::default()), "seed {seed}");
 
-        let mut disk = random_disk(rng);
+        let mut disk = random_disk(rng, true);
         disk.lose_power(rng, Loss::Torn);
         let after = disk.digest();
         let report = disk.lose_power(rng, Loss::Everything);
         assert_eq!((disk.digest(), report), (after, Default::default()), "seed {seed}");
 
-        let mut disk = random_disk(rng);
+        let mut disk = random_disk(rng, false);
         disk.sync_all();
         let before = disk.digest();
         disk.lose_power(rng, Loss::Everything);
@@ -70,7 +74,7 @@ fn a_loss_of_nothing_changes_nothing_and_after_any_loss_all_is_durable() {
 fn the_same_seed_loses_the_same() {
     let told = |seed| {
         let rng = &mut Rng::with_seed(seed);
-        let mut disk = random_disk(rng);
+        let mut disk = random_disk(rng, true);
         let report = disk.lose_power(rng, Loss::Torn);
         (report.to_string(), disk.digest())
     };
