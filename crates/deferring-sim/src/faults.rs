@@ -46,7 +46,7 @@ impl Chance {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Between 0 and 2^32.
     fn of(probability: f64) -> Self {
         assert!((0.0..=1.0).contains(&probability), "a probability is between 0 and 1");
-        Self((probability * f64::from(u32::MAX)).ceil() as u64)
+        Self((probability * 2f64.powi(32)).ceil() as u64)
     }
 
     pub(crate) const fn is_possible(self) -> bool {
@@ -186,9 +186,14 @@ impl Faults {
     /// Ops of this kind that fail with this errno (`5` is `EIO`), without an effect; but for an `FSYNC`
     /// that fails with `EIO`, `ENOSPC` or `EDQUOT`: as on Linux, what it was to write is still read, is
     /// not on the disk, and will not be, unless it is written again. A second sync says nothing of it.
+    ///
+    /// # Panics
+    /// If it is no errno.
     #[must_use]
     pub fn errno(mut self, opcode: Opcode, errno: i32, probability: f64) -> Self {
-        self.errnos.push((opcode, errno.abs(), Chance::of(probability)));
+        let errno = errno.saturating_abs();
+        assert!((1..4096).contains(&errno), "an errno is between 1 and 4095");
+        self.errnos.push((opcode, errno, Chance::of(probability)));
         self
     }
 }

@@ -14,6 +14,9 @@ use super::memory::Parts;
 impl World {
     /// How much of a transfer is made.
     pub(super) fn part_of(&mut self, len: usize) -> usize {
+        // No call on Linux transfers more.
+        const MOST: usize = 0x7fff_f000;
+        let len = len.min(MOST);
         if len > 1 && self.strikes(|faults| faults.short) {
             1 + self.rng.usize(..len - 1)
         } else {

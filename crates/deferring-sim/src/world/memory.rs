@@ -1,6 +1,9 @@
 //! What SQEs name, by address.
 //!
 //! Not: what is done with it (`calls.rs`).
+//!
+//! Each address here is one of an op that is out, and has not been answered: callers have it from the
+//! table of ops, and what they get goes no further than the call.
 #![allow(unsafe_code)] // Addresses. `op::Op` keeps them good until the last CQE.
 
 use std::ffi::CStr;
@@ -54,14 +57,14 @@ pub(super) fn how(sqe: &Sqe) -> Result<How, Errno> {
     if sqe.len as usize != size_of::<How>() {
         return Err(Errno::INVAL);
     }
-    // SAFETY: the op's, of that length.
-    Ok(unsafe { at::<How>(sqe.off)?.read() })
+    // SAFETY: the op's, of that length, and whatever is there are numbers.
+    Ok(unsafe { at::<How>(sqe.off)?.read_unaligned() })
 }
 
 pub(super) fn time(address: u64) -> Result<Duration, Errno> {
     const SECOND: i64 = 1_000_000_000;
-    // SAFETY: a time of the op's.
-    let time = unsafe { at::<Time>(address)?.read() };
+    // SAFETY: a time of the op's, and whatever is there are numbers.
+    let time = unsafe { at::<Time>(address)?.read_unaligned() };
     if !(0..SECOND).contains(&time.nanoseconds) {
         return Err(Errno::INVAL);
     }
@@ -73,8 +76,8 @@ pub(super) fn time(address: u64) -> Result<Duration, Errno> {
 /// Fills the room for the answer of a statx.
 pub(super) fn put_stat(address: u64, stat: &libc::statx) -> Result<(), Errno> {
     let room = at::<libc::statx>(address)?.cast_mut();
-    // SAFETY: the op's room for the answer, which has this layout.
-    unsafe { room.write(*stat) };
+    // SAFETY: the op's room for the answer, of that size, which nobody else uses before the last CQE.
+    unsafe { room.write_unaligned(*stat) };
     Ok(())
 }
 
@@ -101,7 +104,8 @@ impl Parts<'_> {
         if count == 0 {
             return Ok(Self::Many(&[]));
         }
-        // SAFETY: an array of the op's, of that many.
+        // SAFETY: an array of the op's, of that many, which stays as it is until the last CQE. It is one of
+        // `iovec`s in Rust, and so aligned.
         Ok(Self::Many(unsafe { std::slice::from_raw_parts(at(sqe.addr)?, count) }))
     }
 

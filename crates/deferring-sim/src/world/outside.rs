@@ -67,7 +67,8 @@ impl World {
 
     /// Whether an op that is out names some of this memory.
     pub(crate) fn names_memory(&self, start: usize, len: usize) -> bool {
-        let touches = |part: Part| part.address < start + len && start < part.address + part.len;
+        let end = start.saturating_add(len);
+        let touches = |part: Part| part.address < end && start < part.address + part.len;
         self.ops.iter().any(|(_, op)| match op.sqe.opcode {
             Opcode::READ | Opcode::WRITE | Opcode::READV | Opcode::WRITEV => {
                 Parts::of(&op.sqe).is_ok_and(|parts| parts.iter().any(touches))
