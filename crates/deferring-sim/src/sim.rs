@@ -109,7 +109,7 @@ impl Sim {
     /// the ring is cancelled, and the ring is gone.
     ///
     /// Whatever the program awaits has to come from the ring: time passes only there. It may run as
-    /// many futures at once as it likes, by `join!` and its kin.
+    /// many futures at once as it likes, by `join!` and its kin. One program runs at a time.
     ///
     /// # Errors
     /// [`PowerLost`], if that was among the faults.
@@ -117,15 +117,16 @@ impl Sim {
     /// # Panics
     /// If the program panics. If it waits for what cannot come: it is deadlocked. If it does not
     /// end in an hour of virtual time ([`patience`](Self::patience)), or wakes itself for ever. If
-    /// the ring cannot be made.
+    /// another runs on this machine. If the ring cannot be made.
     pub fn run<T>(&self, program: impl AsyncFnOnce(Ring) -> T) -> Result<T, PowerLost> {
         self.world().begin_run();
+        let _running = Running(&self.kernel);
         let ring = self.new_ring().expect("a ring in memory");
         let ended = {
             let mut program = pin!(program(ring.clone()));
             self.turn(&ring, program.as_mut())
         };
-        self.world().end_run();
+        self.world().end_program();
         drop(ring);
         ended
     }
@@ -217,7 +218,11 @@ impl Sim {
     /// Writes a line of one's own into the trace, if there is one: what the program has been told, or
     /// what the test thinks of it.
     pub fn note(&self, note: impl fmt::Display) {
-        self.world().note(&note);
+        let is_traced = self.world().is_traced();
+        if is_traced {
+            let note = note.to_string(); // It may look at the machine.
+            self.world().note(&note);
+        }
     }
 
     /// How many calls hang now, by [`hangs`](Faults::hangs) or [`hangs_for_ever`](Faults::hangs_for_ever).
@@ -346,6 +351,15 @@ impl fmt::Debug for Sim {
             .field("steps", &steps)
             .field("age", &age)
             .finish_non_exhaustive()
+    }
+}
+
+/// Until it is dropped, a program or its ring is there.
+struct Running<'a>(&'a Kernel);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.world().end_run();
     }
 }
 

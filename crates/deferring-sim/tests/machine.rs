@@ -330,6 +330,44 @@ fn the_ends_of_a_fifo_wait_for_each_other_and_no_crowd_keeps_them_apart() {
 }
 
 #[test]
+fn submitters_that_die_take_no_worker_with_them() {
+    for seed in 0..50 {
+        let sim = Sim::new(seed).faults(Faults::none().dead_submitters(0.2).workers_max(2));
+        sim.mkfifo("/fifo").unwrap();
+        let ended = sim.run(async |ring| {
+            for _ in 0..20 {
+                let end = |flags| ring.queue(Openat2::new(CWD, "/fifo").flags(flags).in_worker());
+                let reader = end(OFlags::RDONLY);
+                let mut files = Vec::new();
+                for _ in 0..8 {
+                    sleep(&ring, Duration::from_micros(1)).await.unwrap();
+                    files.push(ring.queue(Openat2::new(CWD, "/").in_worker()));
+                }
+                let (reader, writer) = join(reader, end(OFlags::WRONLY)).await;
+                let (_reader, _writer) = (reader.unwrap(), writer.unwrap());
+                assert!(join_all(files).await.iter().all(Result::is_ok));
+            }
+        });
+        ended.unwrap();
+    }
+}
+
+#[test]
+fn what_the_last_ring_has_left_hung_takes_no_worker_twice() {
+    let sim = Sim::new(0).faults(Faults::none().hangs(0.3).workers_max(3));
+    for _ in 0..30 {
+        sim.run(async |ring| {
+            let opens = (0..6).map(|_| ring.queue(Openat2::new(CWD, "/").in_worker()));
+            let _opens: Vec<_> = opens.collect();
+            sleep(&ring, SECOND).await.unwrap();
+        })
+        .unwrap();
+    }
+    sim.set_faults(Faults::none());
+    sim.run(async |ring| File::create(&ring, "/file").await.map(drop)).unwrap().unwrap();
+}
+
+#[test]
 fn a_hung_call_ends_when_it_is_cancelled() {
     let sim = Sim::new(0).faults(Faults::none().hangs(1.0));
     sim.run(async |ring| {
@@ -424,6 +462,63 @@ fn what_the_test_notes_is_in_the_trace() {
     let trace = sim.trace();
     assert!(trace.contains("ms  -- made\n"), "{trace}");
     assert!(trace.contains("Fsync file 1 /file, data"), "{trace}");
+}
+
+#[test]
+fn a_note_may_look_at_the_machine() {
+    struct Steps<'a>(&'a Sim);
+    impl std::fmt::Display for Steps<'_> {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "{} steps", self.0.steps())
+        }
+    }
+    let sim = Sim::new(0).traced();
+    sim.note(Steps(&sim));
+    assert!(sim.trace().contains("-- 0 steps"), "{}", sim.trace());
+}
+
+#[test]
+fn one_program_runs_at_a_time_on_each_machine() {
+    let sim = Sim::new(0);
+    let run = || {
+        sim.run(async |_| {
+            // Another machine has its own time.
+            let other = Sim::new(1);
+            other.run(async |ring| sleep(&ring, SECOND).await).unwrap().unwrap();
+            assert_eq!((sim.age() < SECOND, other.age() >= SECOND), (true, true));
+            sim.run(async |_| {})
+        })
+    };
+    let panic = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
+    let said = panic.downcast_ref::<&str>().unwrap();
+    assert!(said.contains("a program runs on this machine"), "{said}");
+    sim.run(async |ring| sleep(&ring, SECOND).await).unwrap().unwrap();
+}
+
+#[test]
+fn a_ring_and_a_handle_that_outlive_their_run_are_dead_and_do_no_harm() {
+    for seed in 0..20 {
+        let sim = Sim::new(seed).faults(Faults::all());
+        let (input, output) = sim.pipe().unwrap();
+        let kept = sim.run(async |ring| {
+            let file = File::create(&ring, "/file").await.unwrap();
+            (ring.read(&input, vec![7; 8], 0), file, ring)
+        });
+        let (read, file, ring) = kept.unwrap();
+        sim.run(async |ring| {
+            ring.write(&output, "late", 0).await.0.unwrap();
+            sleep(&ring, SECOND).await.unwrap();
+            // Nobody turns its ring.
+            assert!(!read.is_done());
+        })
+        .unwrap();
+        if seed % 2 == 0 {
+            sim.lose_power();
+        }
+        drop((file, read, ring));
+        drop((input, output));
+        assert_eq!((sim.in_flight(), sim.open_descriptors()), (0, 0));
+    }
 }
 
 #[test]

@@ -18,7 +18,12 @@ const POLL: Duration = Duration::from_micros(1);
 
 impl World {
     /// A program begins. The machine is switched on again, if it is off.
+    ///
+    /// # Panics
+    /// If one runs: time is the program's that waits.
     pub(crate) fn begin_run(&mut self) {
+        assert!(!self.is_running, "a program runs on this machine; `join!` another to it");
+        self.is_running = true;
         self.end = self.now.saturating_add(self.patience);
         if self.power == Power::Lost {
             self.power = Power::On;
@@ -27,8 +32,14 @@ impl World {
     }
 
     /// The program has ended. What is left of its ring takes its time.
-    pub(crate) fn end_run(&mut self) {
+    pub(crate) fn end_program(&mut self) {
         self.end = Duration::MAX;
+    }
+
+    /// So has its ring.
+    pub(crate) fn end_run(&mut self) {
+        self.end_program();
+        self.is_running = false;
     }
 
     /// Lets time pass until a CQE can be reaped. The errno of a wait that ends without one.
@@ -54,6 +65,7 @@ impl World {
                 (Some(next), Some(until)) if next > until => return self.sleep_until(until),
                 (None, Some(until)) => return self.sleep_until(until),
                 (Some(_), _) => self.step(),
+                (None, None) if self.sweep_all_streams() => {}
                 (None, None) => {
                     self.complain("nothing can happen any more");
                     return Err(Errno::TIME);

@@ -41,6 +41,17 @@ impl World {
         });
         if let Some(wire) = &self.wires[op.ring.0 as usize] {
             wire.give(Cqe { user_data: op.sqe.user_data, result, flags: 0 });
+        } else if opened.is_some() {
+            // Nobody hears of it. It fails only if it was closed.
+            let _ = self.close(result);
+        }
+    }
+
+    /// What it has opened is closed: nobody will hear of it.
+    pub(super) fn take_back(&mut self, id: OpId) {
+        let Some(op) = self.ops.get(id) else { return };
+        if let (Opcode::OPENAT2, State::Answered(raw @ 0..)) = (op.sqe.opcode, op.state) {
+            let _ = self.close(raw); // It fails only if it was closed.
         }
     }
 

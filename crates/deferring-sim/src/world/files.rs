@@ -129,7 +129,8 @@ impl Descriptors {
         const LEAST: u64 = 16;
         let is_due = self.opened >= self.sweep_at;
         if is_due {
-            self.sweep_at = self.opened + (self.open.len() as u64).max(LEAST);
+            // With those whose numbers have come again: which do is not the seed's to say.
+            self.sweep_at = self.opened + (self.count() as u64).max(LEAST);
         }
         is_due
     }
@@ -179,9 +180,9 @@ impl Descriptors {
         missed.into_iter().map(|descriptor| descriptor.kind).collect()
     }
 
-    /// How many the program has. Sweep before.
-    pub(super) fn len(&self) -> usize {
-        self.open.len()
+    /// How many the program has, as far as is known: sweep before.
+    pub(super) fn count(&self) -> usize {
+        self.open.len() + self.closed.len()
     }
 
     /// The machine is off: nothing is open.

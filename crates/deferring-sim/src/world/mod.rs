@@ -85,6 +85,8 @@ pub(crate) struct World {
     struck: u64,
     /// How often the program was polled since it has asked for something, without a wait.
     polls: u32,
+    /// A program runs.
+    is_running: bool,
     power: Power,
     /// How long a program may take, and when this one is taken for one that never ends.
     patience: Duration,
@@ -123,6 +125,7 @@ impl World {
             steps: 0,
             struck: 0,
             polls: 0,
+            is_running: false,
             power: Power::On,
             patience: PATIENCE,
             end: START + PATIENCE,
@@ -147,11 +150,15 @@ impl World {
         self.trace.begin();
     }
 
+    pub(crate) const fn is_traced(&self) -> bool {
+        self.trace.is_on()
+    }
+
     pub(crate) fn trace(&self) -> &str {
         self.trace.text()
     }
 
-    pub(crate) fn note(&mut self, note: &dyn std::fmt::Display) {
+    pub(crate) fn note(&mut self, note: &str) {
         self.line(|| format!("-- {note}"));
     }
 
@@ -200,16 +207,15 @@ impl World {
     /// A ring is gone. What it asked for is given up; what runs goes on, and is not answered.
     pub(crate) fn disconnect(&mut self, ring: RingId) {
         self.wires[ring.0 as usize] = None;
-        let left: Vec<(OpId, State)> = self
-            .ops
-            .iter()
-            .filter(|(_, op)| op.ring == ring)
-            .map(|(id, op)| (id, op.state))
-            .collect();
-        for (id, state) in left {
+        let is_left = |(id, op): (OpId, &Op)| (op.ring == ring).then_some(id);
+        let left: Vec<OpId> = self.ops.iter().filter_map(is_left).collect();
+        for id in left {
+            // What it is now: a worker that is free again has begun what was queued.
+            let Some(state) = self.ops.get(id).map(|op| op.state) else { continue };
             match state {
                 State::Queued | State::Armed => self.forget(id, Err(Errno::CANCELED)),
-                State::Timer | State::Answered(_) => self.answer_now(id, Err(Errno::CANCELED)),
+                State::Timer => self.answer_now(id, Err(Errno::CANCELED)),
+                State::Answered(result) => self.give(id, result),
                 State::Opening => {
                     self.leave_fifos(id);
                     self.free_worker();

@@ -58,10 +58,14 @@ impl World {
 
     /// A new descriptor, which is the program's from now on.
     pub(super) fn descriptor(&mut self, kind: Kind) -> Result<i32, Errno> {
-        let real = self.files.open(kind)?;
         if let Some(inode) = kind.inode() {
             self.disk.hold(inode);
         }
+        let real = self.files.open(kind).inspect_err(|_| {
+            if let Some(inode) = kind.inode() {
+                self.disk.release(inode); // What has no name is gone.
+            }
+        })?;
         if self.files.is_sweep_due() {
             self.sweep(|_| true);
         }
@@ -97,7 +101,8 @@ impl World {
         }
     }
 
-    #[allow(unsafe_code)] // A number that an op owns.
+    /// Closes what an op names, or what nobody was told of.
+    #[allow(unsafe_code)] // A number.
     pub(super) fn close(&mut self, raw: RawFd) -> Result<i32, Errno> {
         if raw < 0 {
             return Err(Errno::BADF);
@@ -105,7 +110,8 @@ impl World {
         if let Some(kind) = self.files.close(raw) {
             self.let_go(kind);
         }
-        // SAFETY: the op owns the number: `close` waits until nobody uses it.
+        // SAFETY: an op owns the number, as `Ring::close` waits until nobody uses it; or it was made by
+        // `descriptor`, and its owner was never told.
         let closed = unsafe { libc::close(raw) };
         if closed == 0 { Ok(0) } else { Err(Errno::BADF) }
     }
@@ -113,6 +119,6 @@ impl World {
     /// How many descriptors the program has.
     pub(crate) fn open_descriptors(&mut self) -> usize {
         self.sweep(|_| true);
-        self.files.len()
+        self.files.count()
     }
 }

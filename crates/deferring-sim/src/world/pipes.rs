@@ -176,8 +176,16 @@ impl World {
 
     pub(super) fn sweep_streams(&mut self) {
         if self.files.has_closed_stream() {
-            self.sweep(|kind| matches!(kind, Kind::Stream { .. }));
+            self.sweep_all_streams();
         }
+    }
+
+    /// Whether there was something to let go of. A witness is not told of what was closed while a child
+    /// of the process has it, which is until its `exec`.
+    pub(super) fn sweep_all_streams(&mut self) -> bool {
+        let before = self.files.count();
+        self.sweep(|kind| matches!(kind, Kind::Stream { .. }));
+        self.files.count() < before
     }
 }
 

@@ -6,7 +6,7 @@ use deferring::op::{Opcode, Sqe};
 use rustix::io::Errno;
 
 use super::files::Kind;
-use super::ops::{Op, OpId, State};
+use super::ops::{OpId, State};
 use super::{ERESTARTSYS, Power, World};
 use crate::disk::Loss;
 use crate::faults::{Chance, Faults};
@@ -57,10 +57,12 @@ impl World {
 
     /// The thread that has submitted what is out ends.
     pub(super) fn bury_submitter(&mut self) {
-        let out: Vec<(OpId, Op)> = self.ops.iter().map(|(id, op)| (id, *op)).collect();
+        let out: Vec<OpId> = self.ops.iter().map(|(id, _)| id).collect();
         self.line(|| "the submitting thread has died".into());
-        for (id, op) in out {
-            match op.state {
+        for id in out {
+            // What it is now: a worker that is free again has begun what was queued.
+            let Some(state) = self.ops.get(id).map(|op| op.state) else { continue };
+            match state {
                 State::Queued | State::Armed => self.forget(id, Err(Errno::CANCELED)),
                 State::Opening => {
                     self.free_worker();
@@ -114,6 +116,7 @@ impl World {
         self.workers = 0;
         let out: Vec<OpId> = self.ops.iter().map(|(id, _)| id).collect();
         for id in out {
+            self.take_back(id);
             self.give(id, -Errno::IO.raw_os_error());
         }
     }
