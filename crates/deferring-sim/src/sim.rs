@@ -262,6 +262,34 @@ impl Sim {
         self.world().lose_power(loss);
     }
 
+    /// Switches the power off when so many [`steps`](Self::steps) are done, or as soon after as one ends.
+    /// So a test can cut a short program at each of its steps.
+    ///
+    /// ```
+    /// use deferring::fs::File;
+    /// use deferring_sim::Sim;
+    ///
+    /// for step in 0.. {
+    ///     let sim = Sim::new(7);
+    ///     sim.write("/value", "old").unwrap();
+    ///     sim.lose_power_at(step);
+    ///     let ended = sim.run(async |ring| {
+    ///         let file = File::create(&ring, "/new").await.unwrap();
+    ///         file.write_all_at("new", 0).await.0.unwrap();
+    ///         file.sync_all().await.unwrap();
+    ///         ring.fs().rename("/new", "/value").await.unwrap();
+    ///     });
+    ///     let value = sim.read("/value").unwrap();
+    ///     assert!(value == b"old" || value == b"new");
+    ///     if ended.is_ok() {
+    ///         break; // it was over before
+    ///     }
+    /// }
+    /// ```
+    pub fn lose_power_at(&self, step: u64) {
+        self.world().set_cut(step);
+    }
+
     /// Two ends of a new pipe: the first is for reading.
     ///
     /// # Errors

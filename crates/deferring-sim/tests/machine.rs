@@ -380,19 +380,6 @@ fn a_hung_call_ends_when_it_is_cancelled() {
 }
 
 #[test]
-fn a_call_that_never_ends_does_not_keep_the_ring_from_ending() {
-    let sim = Sim::new(0).faults(Faults::none().hangs_for_ever(1.0));
-    let leaked = deferring::leaked_ops();
-    sim.run(async |ring| {
-        let open = ring.queue(Openat2::new(CWD, "/").in_worker());
-        sleep(&ring, SECOND).await.unwrap();
-        drop(open);
-    })
-    .unwrap();
-    assert_eq!((sim.in_flight(), deferring::leaked_ops() - leaked), (1, 1));
-}
-
-#[test]
 fn an_errno_comes_as_often_as_it_was_asked_for() {
     let sim = Sim::new(0).faults(Faults::none().errno(Opcode::FSYNC, libc::EIO, 0.5));
     let failed = sim.run(async |ring| {
@@ -537,6 +524,39 @@ fn what_was_not_synced_may_be_gone() {
         // It is a machine again.
         sim.run(async |ring| File::create(&ring, "/other").await.unwrap()).unwrap();
     });
+}
+
+#[test]
+fn a_program_can_be_cut_at_each_of_its_steps() {
+    for (faults, seeds) in [(Faults::none(), 1), (Faults::all(), 10)] {
+        for seed in 0..seeds {
+            let mut found = Vec::new();
+            for step in 0.. {
+                let sim = Sim::new(seed).faults(faults.clone());
+                sim.write("/value", "old").unwrap();
+                sim.lose_power_at(step);
+                let synced = Cell::new(false);
+                let ended = sim.run(async |ring| {
+                    let file = File::options().write(true).open(&ring, "/value").await.unwrap();
+                    file.write_all_at("new", 0).await.0.unwrap();
+                    file.sync_all().await.unwrap();
+                    synced.set(true);
+                    file.close().await.unwrap();
+                });
+                let value = sim.read("/value").unwrap();
+                assert!(value == b"new" || value == b"old" && !synced.get(), "step {step}");
+                if ended.is_ok() {
+                    break;
+                }
+                assert!(sim.steps() >= step);
+                found.push((value, synced.get()));
+            }
+            assert!(found.len() > 10 && found.is_sorted_by_key(|(_, synced)| *synced), "{found:?}");
+            for seen in [(b"old".to_vec(), false), (b"new".to_vec(), true)] {
+                assert!(found.contains(&seen), "seed {seed}: {seen:?}");
+            }
+        }
+    }
 }
 
 #[test]

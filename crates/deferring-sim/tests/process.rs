@@ -1,6 +1,6 @@
 //! What a machine takes from the process that it is in, and what it does not take from it.
 //!
-//! One test, in a process of its own: descriptors are counted, and made scarce.
+//! One test, in a process of its own: descriptors are counted, and made scarce, and so are ops that leak.
 
 use std::cell::RefCell;
 use std::fs;
@@ -23,6 +23,7 @@ fn descriptors_are_given_back_and_their_numbers_do_not_matter() {
     assert_eq!(descriptors(), before);
     numbers_that_come_again_are_others();
     an_end_is_closed_whoever_else_has_it();
+    a_call_that_never_ends_does_not_keep_the_ring_from_ending();
     without_descriptors_nothing_is_made();
     assert_eq!(descriptors(), before);
 }
@@ -98,6 +99,18 @@ fn numbers_that_come_again_are_others() {
         let taken = RefCell::default();
         assert!(told(seed, &taken, false) == told(seed, &taken, true), "seed {seed}");
     }
+}
+
+fn a_call_that_never_ends_does_not_keep_the_ring_from_ending() {
+    let sim = Sim::new(0).faults(Faults::none().hangs_for_ever(1.0));
+    let leaked = deferring::leaked_ops();
+    sim.run(async |ring| {
+        let open = ring.queue(Openat2::new(CWD, "/").in_worker());
+        sleep(&ring, SECOND).await.unwrap();
+        drop(open);
+    })
+    .unwrap();
+    assert_eq!((sim.in_flight(), deferring::leaked_ops() - leaked), (1, 1));
 }
 
 /// A child has the end too until its `exec`, as this duplicate is there.

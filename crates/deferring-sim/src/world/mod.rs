@@ -88,6 +88,8 @@ pub(crate) struct World {
     /// A program runs.
     is_running: bool,
     power: Power,
+    /// At which step it is lost, if that was said.
+    cut_at: Option<u64>,
     /// How long a program may take, and when this one is taken for one that never ends.
     patience: Duration,
     end: Duration,
@@ -127,6 +129,7 @@ impl World {
             polls: 0,
             is_running: false,
             power: Power::On,
+            cut_at: None,
             patience: PATIENCE,
             end: START + PATIENCE,
             scratch: Vec::new(),
@@ -144,6 +147,10 @@ impl World {
     pub(crate) fn set_patience(&mut self, time: Duration) {
         self.patience = time;
         self.end = self.now.saturating_add(time);
+    }
+
+    pub(crate) fn set_cut(&mut self, step: u64) {
+        self.cut_at = Some(step);
     }
 
     pub(crate) fn begin_trace(&mut self) {

@@ -76,7 +76,8 @@ impl World {
 
     pub(super) fn risk_power(&mut self) {
         const WRITE_BACK: u32 = 64;
-        if self.power == Power::Lost || !self.faults.power_loss.is_possible() {
+        let may_be_lost = self.cut_at.is_some() || self.faults.power_loss.is_possible();
+        if self.power == Power::Lost || !may_be_lost {
             return;
         }
         // Linux writes back what it likes, when it likes.
@@ -85,7 +86,8 @@ impl World {
             self.sweep(|_| true);
             self.disk.write_back(&mut self.rng);
         }
-        if self.strikes(|faults| faults.power_loss) {
+        let is_time = self.cut_at.is_some_and(|step| step <= self.steps);
+        if is_time || self.strikes(|faults| faults.power_loss) {
             self.lose_power(Loss::Torn);
         }
     }
@@ -108,6 +110,7 @@ impl World {
         let report = self.disk.lose_power(&mut self.rng, loss);
         self.line(|| format!("power lost: {report}"));
         self.power = Power::Lost;
+        self.cut_at = None;
         self.agenda.clear();
         self.queue.clear();
         self.streams.forget_all();
