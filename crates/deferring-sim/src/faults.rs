@@ -22,18 +22,53 @@ use deferring::op::Opcode;
 #[derive(Clone, Debug)]
 pub struct Faults {
     pub(crate) latency: (Duration, Duration),
-    pub(crate) late: Chance,
-    pub(crate) short: Chance,
-    pub(crate) undone: Chance,
-    pub(crate) refused: Chance,
-    pub(crate) interrupted: Chance,
-    pub(crate) dead_submitter: Chance,
-    pub(crate) missed_cancel: Chance,
-    pub(crate) hang: Chance,
-    pub(crate) hang_for_ever: Chance,
-    pub(crate) power_loss: Chance,
+    chances: [Chance; Fault::ALL.len()],
     pub(crate) workers_max: u32,
     pub(crate) errnos: Vec<(Opcode, i32, Chance)>,
+}
+
+/// What may go wrong, as [`Sim::faults_struck`](crate::Sim::faults_struck) counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// [`Faults::late`]
+    Late,
+    /// [`Faults::short_transfers`]
+    ShortTransfer,
+    /// [`Faults::undone`]
+    Undone,
+    /// [`Faults::refused_submits`]
+    RefusedSubmit,
+    /// [`Faults::interrupted_waits`]
+    InterruptedWait,
+    /// [`Faults::dead_submitters`]
+    DeadSubmitter,
+    /// [`Faults::missed_cancels`]
+    MissedCancel,
+    /// [`Faults::hangs`]
+    Hang,
+    /// [`Faults::hangs_for_ever`]
+    HangForEver,
+    /// [`Faults::power_loss`]
+    PowerLoss,
+    /// [`Faults::errno`]
+    Errno,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Late,
+        Self::ShortTransfer,
+        Self::Undone,
+        Self::RefusedSubmit,
+        Self::InterruptedWait,
+        Self::DeadSubmitter,
+        Self::MissedCancel,
+        Self::Hang,
+        Self::HangForEver,
+        Self::PowerLoss,
+        Self::Errno,
+    ];
 }
 
 /// A probability, as what 32 random bits have to be below of.
@@ -65,16 +100,7 @@ impl Faults {
     pub fn none() -> Self {
         Self {
             latency: (Duration::from_micros(10), Duration::from_micros(10)),
-            late: Chance::NEVER,
-            short: Chance::NEVER,
-            undone: Chance::NEVER,
-            refused: Chance::NEVER,
-            interrupted: Chance::NEVER,
-            dead_submitter: Chance::NEVER,
-            missed_cancel: Chance::NEVER,
-            hang: Chance::NEVER,
-            hang_for_ever: Chance::NEVER,
-            power_loss: Chance::NEVER,
+            chances: [Chance::NEVER; Fault::ALL.len()],
             workers_max: u32::MAX,
             errnos: Vec::new(),
         }
@@ -96,6 +122,15 @@ impl Faults {
             .missed_cancels(0.1)
     }
 
+    pub(crate) const fn chance(&self, fault: Fault) -> Chance {
+        self.chances[fault as usize]
+    }
+
+    fn set(mut self, fault: Fault, probability: f64) -> Self {
+        self.chances[fault as usize] = Chance::of(probability);
+        self
+    }
+
     /// How long a call takes: between these, mostly less.
     #[must_use]
     pub fn latency(mut self, least: Duration, most: Duration) -> Self {
@@ -105,75 +140,65 @@ impl Faults {
 
     /// Completions that come later than the deed, and so in another order.
     #[must_use]
-    pub fn late(mut self, probability: f64) -> Self {
-        self.late = Chance::of(probability);
-        self
+    pub fn late(self, probability: f64) -> Self {
+        self.set(Fault::Late, probability)
     }
 
     /// Reads and writes that transfer less than they could, but at least a byte.
     #[must_use]
-    pub fn short_transfers(mut self, probability: f64) -> Self {
-        self.short = Chance::of(probability);
-        self
+    pub fn short_transfers(self, probability: f64) -> Self {
+        self.set(Fault::ShortTransfer, probability)
     }
 
     /// Ops that come back undone, with an `ECANCELED`, `EINTR` or `ERESTART*` that nobody asked for.
     #[must_use]
-    pub fn undone(mut self, probability: f64) -> Self {
-        self.undone = Chance::of(probability);
-        self
+    pub fn undone(self, probability: f64) -> Self {
+        self.set(Fault::Undone, probability)
     }
 
     /// Submits that take fewer SQEs than there are, or none, with an `EINTR`, `EAGAIN`, `EBUSY` or
     /// `ENOMEM`.
     #[must_use]
-    pub fn refused_submits(mut self, probability: f64) -> Self {
-        self.refused = Chance::of(probability);
-        self
+    pub fn refused_submits(self, probability: f64) -> Self {
+        self.set(Fault::RefusedSubmit, probability)
     }
 
     /// Waits that a signal ends.
     #[must_use]
-    pub fn interrupted_waits(mut self, probability: f64) -> Self {
-        self.interrupted = Chance::of(probability);
-        self
+    pub fn interrupted_waits(self, probability: f64) -> Self {
+        self.set(Fault::InterruptedWait, probability)
     }
 
     /// For each submit: the thread that submitted what is out has died, and the kernel gives up
     /// what it did for it.
     #[must_use]
-    pub fn dead_submitters(mut self, probability: f64) -> Self {
-        self.dead_submitter = Chance::of(probability);
-        self
+    pub fn dead_submitters(self, probability: f64) -> Self {
+        self.set(Fault::DeadSubmitter, probability)
     }
 
     /// Cancels that do not find their op, though it is there.
     #[must_use]
-    pub fn missed_cancels(mut self, probability: f64) -> Self {
-        self.missed_cancel = Chance::of(probability);
-        self
+    pub fn missed_cancels(self, probability: f64) -> Self {
+        self.set(Fault::MissedCancel, probability)
     }
 
     /// Calls that end only when they are cancelled.
     #[must_use]
-    pub fn hangs(mut self, probability: f64) -> Self {
-        self.hang = Chance::of(probability);
-        self
+    pub fn hangs(self, probability: f64) -> Self {
+        self.set(Fault::Hang, probability)
     }
 
     /// Calls that never end, whatever is done: a dead file server. Their memory is never free again.
     #[must_use]
-    pub fn hangs_for_ever(mut self, probability: f64) -> Self {
-        self.hang_for_ever = Chance::of(probability);
-        self
+    pub fn hangs_for_ever(self, probability: f64) -> Self {
+        self.set(Fault::HangForEver, probability)
     }
 
     /// For each step: the power is lost. [`Sim::run`](crate::Sim::run) then ends with
     /// [`PowerLost`](crate::PowerLost), and what was not synced is gone, whole or in part.
     #[must_use]
-    pub fn power_loss(mut self, probability: f64) -> Self {
-        self.power_loss = Chance::of(probability);
-        self
+    pub fn power_loss(self, probability: f64) -> Self {
+        self.set(Fault::PowerLoss, probability)
     }
 
     /// The machine gives no more workers than these, whatever the ring asks for.

@@ -37,5 +37,5 @@ mod world;
 
 pub use check::check;
 pub use disk::Loss;
-pub use faults::Faults;
+pub use faults::{Fault, Faults};
 pub use sim::{PowerLost, Sim};

@@ -3,6 +3,7 @@
 //!
 //! Not: what the machine does (`world/`), nor many seeds (`check.rs`).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use deferring::{Builder, Fd, Ring};
 
 use crate::disk::Loss;
-use crate::faults::Faults;
+use crate::faults::{Fault, Faults};
 use crate::kernel::Kernel;
 use crate::world::{Power, World};
 
@@ -205,7 +206,15 @@ impl Sim {
     /// How often a fault has struck.
     #[must_use]
     pub fn struck(&self) -> u64 {
-        self.world().struck()
+        self.world().struck().iter().sum()
+    }
+
+    /// Which faults have struck, and how often: whether a test has met what it is about.
+    #[must_use]
+    pub fn faults_struck(&self) -> BTreeMap<Fault, u64> {
+        let world = self.world();
+        let all = Fault::ALL.into_iter().zip(world.struck().iter().copied());
+        all.filter(|(_, times)| *times > 0).collect()
     }
 
     /// What has happened so far, a line each, if it was to be [`traced`](Self::traced). The same for

@@ -1,6 +1,7 @@
 //! What the machine does, and that it does it again.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +12,7 @@ use deferring::op::{Op, Opcode, Openat2};
 use deferring::{
     BufResult, CWD, CancelOutcome, Fd, OFlags, PollFlags, Ring, fs::File, time::sleep,
 };
-use deferring_sim::{Faults, PowerLost, Sim, check};
+use deferring_sim::{Fault, Faults, PowerLost, Sim, check};
 use futures_util::future::{join, join_all};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -66,6 +67,39 @@ fn faults_that_were_not_asked_for_one_by_one_go_unnoticed() {
         assert!(sim.struck() > 0);
         assert_eq!((sim.in_flight(), sim.open_descriptors()), (0, 0));
     });
+}
+
+#[test]
+fn each_fault_is_counted_by_its_kind() {
+    let mut struck = BTreeMap::new();
+    for seed in 0..50 {
+        let sim = Sim::new(seed).faults(Faults::all().errno(Opcode::NOP, libc::EIO, 1.0));
+        let (input, output) = sim.pipe().unwrap();
+        let run = sim.run(async |ring| {
+            ring.nop().await.unwrap_err();
+            program(ring.clone(), input, output).await;
+            let (input, _output) = sim.pipe().unwrap();
+            let read = ring.read(&input, vec![0; 8], 0);
+            sleep(&ring, SECOND).await.unwrap(); // What has not begun needs no cancel.
+            read.cancel().await;
+        });
+        run.unwrap();
+        let kinds = sim.faults_struck();
+        assert_eq!(kinds.values().sum::<u64>(), sim.struck());
+        struck.extend(kinds);
+    }
+    let kinds = [
+        Fault::Late,
+        Fault::ShortTransfer,
+        Fault::Undone,
+        Fault::RefusedSubmit,
+        Fault::InterruptedWait,
+        Fault::DeadSubmitter,
+        Fault::MissedCancel,
+        Fault::Errno,
+    ];
+    assert_eq!(struck.into_keys().collect::<Vec<_>>(), kinds);
+    assert!(Sim::new(0).faults_struck().is_empty());
 }
 
 #[test]

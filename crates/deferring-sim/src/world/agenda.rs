@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::ops::{OpId, RingId, State};
 use super::{Power, World};
+use crate::faults::Fault;
 
 /// How often a program is polled that asks for nothing and will not wait.
 const POLLS_MAX: u32 = 1 << 20;
@@ -47,7 +48,7 @@ impl World {
     /// # Panics
     /// If nothing can happen any more, or not before the end of all patience.
     pub(crate) fn wait(&mut self, ring: RingId, time: Option<Duration>) -> Result<(), Errno> {
-        if self.strikes(|faults| faults.interrupted) {
+        if self.strikes(Fault::InterruptedWait) {
             self.line(|| "a signal".into());
             return Err(Errno::INTR);
         }

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::ops::{OpId, State};
 use super::{World, trace};
+use crate::faults::Fault;
 
 impl World {
     pub(super) fn answer_now(&mut self, id: OpId, result: Result<i32, Errno>) {
@@ -16,7 +17,7 @@ impl World {
     /// It is done. The answer may take its time.
     pub(super) fn answer(&mut self, id: OpId, result: Result<i32, Errno>) {
         let result = number(result);
-        if self.strikes(|faults| faults.late) {
+        if self.strikes(Fault::Late) {
             self.set(id, State::Answered(result));
             let at = self.now + self.latency();
             self.at(id, at);

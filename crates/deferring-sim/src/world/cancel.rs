@@ -6,6 +6,7 @@ use rustix::io::Errno;
 use super::memory;
 use super::ops::{OpId, State};
 use super::{ERESTARTSYS, World};
+use crate::faults::Fault;
 
 impl World {
     /// As Linux answers: it tells something, but not what became of the op.
@@ -32,7 +33,7 @@ impl World {
     /// An op cannot be found while it is between two states, which is never for long.
     fn misses(&mut self, id: OpId) -> bool {
         const MISSES_MAX: u8 = 4;
-        let misses = self.strikes(|faults| faults.missed_cancel);
+        let misses = self.strikes(Fault::MissedCancel);
         match self.ops.get_mut(id) {
             Some(op) if misses && op.misses < MISSES_MAX => {
                 op.misses += 1;

@@ -10,6 +10,7 @@ use super::World;
 use super::calls::done;
 use super::files::Kind;
 use super::memory::Parts;
+use crate::faults::Fault;
 
 impl World {
     /// How much of a transfer is made.
@@ -17,7 +18,7 @@ impl World {
         // No call on Linux transfers more.
         const MOST: usize = 0x7fff_f000;
         let len = len.min(MOST);
-        if len > 1 && self.strikes(|faults| faults.short) {
+        if len > 1 && self.strikes(Fault::ShortTransfer) {
             1 + self.rng.usize(..len - 1)
         } else {
             len

@@ -36,7 +36,7 @@ use deferring::op::{Opcode, Sqe};
 use rustix::io::Errno;
 
 use crate::disk::Disk;
-use crate::faults::Faults;
+use crate::faults::{Fault, Faults};
 pub(crate) use calls::KNOWN;
 use files::Descriptors;
 pub(crate) use ops::RingId;
@@ -82,7 +82,8 @@ pub(crate) struct World {
     wires: Vec<Option<Wire>>,
     trace: Trace,
     steps: u64,
-    struck: u64,
+    /// How often each fault has struck.
+    struck: [u64; Fault::ALL.len()],
     /// How often the program was polled since it has asked for something, without a wait.
     polls: u32,
     /// A program runs.
@@ -125,7 +126,7 @@ impl World {
             wires: Vec::new(),
             trace: Trace::default(),
             steps: 0,
-            struck: 0,
+            struck: [0; Fault::ALL.len()],
             polls: 0,
             is_running: false,
             power: Power::On,
@@ -182,8 +183,8 @@ impl World {
         self.steps
     }
 
-    pub(crate) const fn struck(&self) -> u64 {
-        self.struck
+    pub(crate) const fn struck(&self) -> &[u64] {
+        &self.struck
     }
 
     pub(crate) const fn power(&self) -> Power {
@@ -252,7 +253,7 @@ impl World {
     pub(crate) fn enter(&mut self, count: u32) -> Result<u32, Errno> {
         const REFUSALS: [Errno; 4] = [Errno::INTR, Errno::AGAIN, Errno::BUSY, Errno::NOMEM];
         self.pass(ENTER);
-        if count > 0 && self.strikes(|faults| faults.refused) {
+        if count > 0 && self.strikes(Fault::RefusedSubmit) {
             // Linux takes one at least, or says why not.
             let choice = self.rng.usize(..REFUSALS.len() + usize::from(count > 1));
             if let Some(&errno) = REFUSALS.get(choice) {
@@ -263,7 +264,7 @@ impl World {
             self.line(|| format!("submit of {count}: takes {some}"));
             return Ok(some);
         }
-        if self.strikes(|faults| faults.dead_submitter) {
+        if self.strikes(Fault::DeadSubmitter) {
             self.bury_submitter();
         }
         Ok(count)

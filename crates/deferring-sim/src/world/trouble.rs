@@ -9,12 +9,12 @@ use super::files::Kind;
 use super::ops::{OpId, State};
 use super::{ERESTARTSYS, Power, World};
 use crate::disk::Loss;
-use crate::faults::{Chance, Faults};
+use crate::faults::Fault;
 
 impl World {
-    pub(super) fn strikes(&mut self, fault: impl Fn(&Faults) -> Chance) -> bool {
-        let strikes = fault(&self.faults).strikes(&mut self.rng);
-        self.struck += u64::from(strikes);
+    pub(super) fn strikes(&mut self, fault: Fault) -> bool {
+        let strikes = self.faults.chance(fault).strikes(&mut self.rng);
+        self.struck[fault as usize] += u64::from(strikes);
         strikes
     }
 
@@ -24,7 +24,7 @@ impl World {
         for at in 0..self.faults.errnos.len() {
             let (of, errno, chance) = self.faults.errnos[at];
             if of == opcode && chance.strikes(&mut self.rng) {
-                self.struck += 1;
+                self.struck[Fault::Errno as usize] += 1;
                 if of == Opcode::FSYNC {
                     self.lose_what_is_unsynced(id, errno);
                 }
@@ -34,7 +34,7 @@ impl World {
         }
         // The kernel finishes what it has begun of a close.
         let may_be_undone = !matches!(opcode, Opcode::CLOSE | Opcode::NOP);
-        if may_be_undone && self.strikes(|faults| faults.undone) {
+        if may_be_undone && self.strikes(Fault::Undone) {
             let result = UNDONE[self.rng.usize(..UNDONE.len())];
             self.set(id, State::Answered(result));
             let at = self.now + self.latency();
@@ -76,7 +76,8 @@ impl World {
 
     pub(super) fn risk_power(&mut self) {
         const WRITE_BACK: u32 = 64;
-        let may_be_lost = self.cut_at.is_some() || self.faults.power_loss.is_possible();
+        let may_be_lost =
+            self.cut_at.is_some() || self.faults.chance(Fault::PowerLoss).is_possible();
         if self.power == Power::Lost || !may_be_lost {
             return;
         }
@@ -87,7 +88,7 @@ impl World {
             self.disk.write_back(&mut self.rng);
         }
         let is_time = self.cut_at.is_some_and(|step| step <= self.steps);
-        if is_time || self.strikes(|faults| faults.power_loss) {
+        if is_time || self.strikes(Fault::PowerLoss) {
             self.lose_power(Loss::Torn);
         }
     }

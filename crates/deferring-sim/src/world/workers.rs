@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::World;
 use super::calls::Outcome;
 use super::ops::{OpId, State};
+use crate::faults::Fault;
 
 /// How long Linux tries in vain to make a worker.
 const NO_WORKER: Duration = Duration::from_millis(47);
@@ -45,8 +46,8 @@ impl World {
             let Some(id) = self.queue.pop_front() else { return };
             self.workers += 1;
             let can_hang = self.ops.get(id).is_some_and(|op| op.sqe.opcode != Opcode::NOP);
-            let for_ever = can_hang && self.strikes(|faults| faults.hang_for_ever);
-            if for_ever || can_hang && self.strikes(|faults| faults.hang) {
+            let for_ever = can_hang && self.strikes(Fault::HangForEver);
+            if for_ever || can_hang && self.strikes(Fault::Hang) {
                 self.line(|| format!("#{} hangs", id.serial));
                 self.set(id, State::Hung { for_ever });
             } else {
