@@ -267,7 +267,8 @@ fn open_in_memory(
     backend: impl FnOnce(&Wire) -> io::Result<Arc<dyn Backend>>,
 ) -> io::Result<(memory::Kernel, Sq, Cq)> {
     const ENTRIES_MAX: u32 = 32768;
-    if !config.clamp && config.queue_depth > ENTRIES_MAX {
+    let completions = config.completions.unwrap_or(0);
+    if !config.clamp && (config.queue_depth > ENTRIES_MAX || completions > ENTRIES_MAX * 2) {
         return Err(error::setup("set-up of a ring in memory", Errno::INVAL));
     }
     let entries = config.queue_depth.min(ENTRIES_MAX).next_power_of_two();
