@@ -9,8 +9,8 @@ use std::time::Duration;
 use deferring::{AtFlags, Builder, CWD, CancelOutcome, Reason, Ring, StatxFlags, leaked_ops};
 
 use crate::support::{
-    OpenInWorker, both_ways, drain, errno, fifo, finish, in_a_process_of_its_own, open_descriptors,
-    pipe, run, this_test, turn_until, until,
+    BOUND, OpenInWorker, becomes_readable, both_ways, drain, errno, fifo, finish,
+    in_a_process_of_its_own, open_descriptors, pipe, run, this_test, turn_until, until,
 };
 
 fn builder() -> Builder {
@@ -79,6 +79,24 @@ fn a_large_read_waits_without_a_thread_and_can_be_cancelled() {
     ring.submit().unwrap();
     writer.write_all(b"text").unwrap();
     assert_eq!(finish(&ring, &read).unwrap().0, 4);
+}
+
+#[test]
+fn the_rings_descriptor_is_silent_when_the_rings_own_was_all_there_was() {
+    // A wait took it, and left the descriptor readable: a loop that watches that went round and
+    // round.
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = fifo(dir.path().join("fifo"));
+    let ring = builder().stuck_after(Duration::from_millis(50)).build().unwrap();
+    let open = ring.queue(OpenInWorker::new(&fifo));
+    ring.submit().unwrap();
+    assert!(becomes_readable(&ring, BOUND), "a tick");
+    until("it is found to be stuck, and all is quiet", || {
+        assert!(!ring.wait(Some(Duration::ZERO)).unwrap());
+        !becomes_readable(&ring, Duration::from_millis(200))
+    });
+    let _peer = both_ways(&fifo);
+    finish(&ring, &open).unwrap();
 }
 
 #[test]
