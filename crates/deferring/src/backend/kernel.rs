@@ -108,7 +108,14 @@ impl Kernel {
     /// Submits, then waits until a CQE is there, or for the time.
     pub(crate) fn submit_and_wait(&self, count: u32, time: Option<Duration>) -> Result<u32, Errno> {
         match self {
-            Self::Uring(kernel, _) => kernel.submit_and_wait(count, time),
+            Self::Uring(kernel, pool) => {
+                // What did not fit there is not told by anything that sleeps here.
+                pool.iter().for_each(memory::Kernel::hand_over);
+                if pool.as_ref().is_some_and(memory::Kernel::cq_ready) {
+                    return kernel.submit(count);
+                }
+                kernel.submit_and_wait(count, time)
+            }
             Self::Memory(kernel) => kernel.submit_and_wait(count, time),
         }
     }
