@@ -6,11 +6,13 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use deferring::{AtFlags, Builder, CWD, CancelOutcome, Reason, Ring, StatxFlags, leaked_ops};
+use deferring::{AtFlags, Builder, CWD, CancelOutcome, Fd, Reason, Ring, StatxFlags, leaked_ops};
+
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::support::{
     BOUND, OpenInWorker, becomes_readable, both_ways, drain, errno, fifo, finish,
-    in_a_process_of_its_own, open_descriptors, pipe, run, this_test, turn_until, until,
+    in_a_process_of_its_own, open_descriptors, pipe, run, skipped, this_test, turn_until, until,
 };
 
 fn builder() -> Builder {
@@ -64,6 +66,47 @@ fn where_all_threads_are_blocked_an_op_says_that_the_ring_is_saturated() {
     assert!(error.to_string().contains("saturated"), "{error}");
     let _peer = both_ways(&fifo);
     finish(&ring, &open).unwrap();
+}
+
+#[test]
+fn where_all_threads_are_blocked_what_does_not_wait_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = fifo(dir.path().join("fifo"));
+    let ring = builder().pool_threads_max(1).build().unwrap();
+    let open = ring.queue(OpenInWorker::new(&fifo));
+    ring.submit().unwrap();
+    let (reader, mut writer) = pipe();
+    let waits = ring.read(&reader, vec![0; 4], 0);
+    ring.submit().unwrap();
+    writer.write_all(b"text").unwrap();
+    assert_eq!(finish(&ring, &waits).unwrap().0, 4);
+    writer.write_all(b"ready").unwrap();
+    assert_eq!(finish(&ring, &ring.read(&reader, vec![0; 5], 0)).unwrap().0, 5);
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let ours = Fd::from(std::os::fd::OwnedFd::from(ours));
+    assert_eq!(finish(&ring, &ring.write(&ours, b"text".to_vec(), 0)).unwrap().0, 4);
+    drop(theirs);
+    let broken = finish(&ring, &ring.write(&ours, b"text".to_vec(), 0)).0;
+    assert_eq!(errno(&broken), Some(libc::EPIPE), "and no signal");
+    assert!(!open.is_done());
+    let _peer = both_ways(&fifo);
+    finish(&ring, &open).unwrap();
+}
+
+#[test]
+fn without_a_thread_the_build_is_an_error_that_says_what_to_raise() {
+    // The ring's alarm was refused at once, and set again, for as long as there was none.
+    in_a_process_of_its_own(this_test!(), || {
+        // SAFETY: no memory is involved; root has no such limit.
+        if unsafe { libc::setuid(54_324) } != 0 {
+            return skipped("root, to become an ordinary user");
+        }
+        let none = Rlimit { current: Some(0), maximum: Some(0) };
+        setrlimit(Resource::Nproc, none).unwrap();
+        let error = builder().build().map(drop).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
+        assert!(error.to_string().contains("ulimit -u"), "{error}");
+    });
 }
 
 #[test]

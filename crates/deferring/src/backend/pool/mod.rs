@@ -22,7 +22,7 @@ use crate::op::{Cqe, Opcode, Sqe};
 use crate::sync::Arc;
 use poller::Poller;
 use threads::Threads;
-use workers::Workers;
+use workers::{Cancelled, Workers};
 
 /// What it can do.
 const KNOWN: [Opcode; 6] = [
@@ -69,6 +69,14 @@ impl Pool {
             threads: Arc::default(),
         };
         Ok(Self { shared: Arc::new(shared), process: std::process::id() })
+    }
+
+    /// Starts the thread that waits, which else comes with the first op that does.
+    ///
+    /// # Errors
+    /// `EAGAIN` if the system gives none.
+    pub(super) fn start(&self) -> Result<(), Errno> {
+        Poller::start(&self.shared).map_err(|_| Errno::AGAIN)
     }
 }
 
@@ -147,12 +155,28 @@ impl Shared {
         self.give(&sqe, result);
     }
 
+    /// Descriptors that have something to say, and no thread is free to hear it: what does not wait
+    /// needs none. Calls that block must not keep it from ending.
+    fn done_at_once(self: &Arc<Self>, sqe: Sqe) {
+        match exec::at_once(&sqe) {
+            None => Workers::add(self, sqe, true),
+            // Somebody else was quicker.
+            Some(result) if result == -Errno::AGAIN.raw_os_error() => self.transfer_later(sqe),
+            Some(result) => {
+                self.workers.over(&sqe);
+                self.give(&sqe, result);
+            }
+        }
+    }
+
     // Descriptors that have something to say when they like.
 
     fn transfer(self: &Arc<Self>, sqe: Sqe) {
         if exec::is_over_at_once(&sqe) {
             Workers::add(self, sqe, false);
-        } else if ready(sqe.fd, interest(&sqe)).is_empty() && !exec::may_end_untold(&sqe) {
+        } else if exec::may_end_untold(&sqe) {
+            Workers::add(self, sqe, true);
+        } else if ready(sqe.fd, interest(&sqe)).is_empty() || self.workers.are_busy() {
             self.transfer_later(sqe);
         } else {
             Workers::add(self, sqe, true);
@@ -197,6 +221,8 @@ impl Shared {
     fn is_ready(self: &Arc<Self>, sqe: Sqe, events: PollFlags) {
         if sqe.opcode == Opcode::POLL_ADD {
             self.give(&sqe, i32::from(events.bits()));
+        } else if self.workers.are_busy() {
+            self.done_at_once(sqe);
         } else {
             Workers::add(self, sqe, true);
         }
@@ -208,15 +234,16 @@ impl Shared {
         if cancel.op_flags != 0 {
             return self.answer(cancel, Err(Errno::INVAL));
         }
-        let waiting = self.poller.take(|sqe| sqe.user_data == cancel.addr);
-        let result = if let Some(target) = waiting.or_else(|| self.workers.take(cancel.addr)) {
-            self.answer(&target, Err(Errno::CANCELED));
-            Ok(0)
-        } else if self.workers.cancel(cancel.addr) {
-            Err(Errno::ALREADY)
-        } else {
-            Err(Errno::NOENT)
-        };
+        let name = cancel.addr;
+        let result =
+            match self.poller.take_or(|sqe| sqe.user_data == name, || self.workers.cancel(name)) {
+                Cancelled::Taken(target) => {
+                    self.answer(&target, Err(Errno::CANCELED));
+                    Ok(0)
+                }
+                Cancelled::Runs => Err(Errno::ALREADY),
+                Cancelled::Unknown => Err(Errno::NOENT),
+            };
         self.answer(cancel, result);
     }
 
@@ -270,11 +297,9 @@ fn nop(sqe: &Sqe) -> i32 {
 
 /// Whether transfers of this descriptor may wait for somebody else.
 fn waits(raw: i32) -> bool {
-    let Ok(fd) = exec::fd(raw) else { return false };
-    let Ok(stat) = rustix::fs::fstat(fd) else { return false };
     !matches!(
-        FileType::from_raw_mode(stat.st_mode),
-        FileType::RegularFile | FileType::Directory | FileType::BlockDevice
+        exec::file_type(raw),
+        Err(_) | Ok(FileType::RegularFile | FileType::Directory | FileType::BlockDevice)
     )
 }
 

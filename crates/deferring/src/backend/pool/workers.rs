@@ -37,6 +37,8 @@ struct State {
     running: HashMap<u64, bool>,
     threads: u32,
     idle: u32,
+    /// Threads that have not looked for work yet.
+    new: u32,
     /// How many the ring allows, and the user.
     most: u32,
     most_ever: u32,
@@ -49,6 +51,20 @@ struct Job {
     waits: bool,
 }
 
+/// What a cancel has found.
+pub(super) enum Cancelled {
+    /// An op that waited, which is its to answer.
+    Taken(Sqe),
+    Runs,
+    Unknown,
+}
+
+impl State {
+    fn waiting(&self) -> u32 {
+        u32::try_from(self.queue.len()).unwrap_or(u32::MAX)
+    }
+}
+
 impl Workers {
     pub(super) fn new(most: u32) -> Self {
         let state = State {
@@ -56,6 +72,7 @@ impl Workers {
             running: HashMap::new(),
             threads: 0,
             idle: 0,
+            new: 0,
             most: most.max(1),
             most_ever: most.max(1),
             ended: false,
@@ -82,36 +99,47 @@ impl Workers {
     /// Sees to it that what waits is done.
     pub(super) fn serve(shared: &Arc<Shared>) {
         let this = &shared.workers;
-        let mut state = this.state.lock();
-        let waiting = u32::try_from(state.queue.len()).unwrap_or(u32::MAX);
-        if waiting <= state.idle || state.threads >= state.most {
-            drop(state);
-            this.work.notify_one();
-            return;
+        // As many as there is to do, if more may be made now than before.
+        while this.wants_thread() {
+            let kept = Arc::clone(shared);
+            if Threads::spawn(&shared.threads, NAME, kept, run).is_err() {
+                return this.got_none(shared);
+            }
         }
-        state.threads += 1;
-        drop(state);
-        let kept = Arc::clone(shared);
-        if Threads::spawn(&shared.threads, NAME, kept, run).is_ok() {
-            return;
+        this.work.notify_one();
+    }
+
+    /// Whether somebody is to make a thread. It is counted from now on.
+    fn wants_thread(&self) -> bool {
+        let mut state = self.state.lock();
+        let wants = state.waiting() > state.idle + state.new && state.threads < state.most;
+        if wants {
+            state.threads += 1;
+            state.new += 1;
         }
-        let mut state = this.state.lock();
+        wants
+    }
+
+    fn got_none(&self, shared: &Shared) {
+        let mut state = self.state.lock();
         state.threads -= 1;
+        state.new -= 1;
         // With others at work, it waits for them. With none, nobody would ever do it.
         let lost =
             if state.threads == 0 { std::mem::take(&mut state.queue) } else { VecDeque::new() };
+        for job in &lost {
+            state.running.remove(&job.sqe.user_data);
+        }
         drop(state);
         for job in lost {
             shared.answer(&job.sqe, Err(NO_THREAD));
         }
     }
 
-    /// Takes an op back that nobody has begun.
-    pub(super) fn take(&self, user_data: u64) -> Option<Sqe> {
-        let mut state = self.state.lock();
-        let at = state.queue.iter().position(|job| job.sqe.user_data == user_data)?;
-        state.running.remove(&user_data);
-        state.queue.remove(at).map(|job| job.sqe)
+    /// Whether whoever comes now would have to wait for a thread.
+    pub(super) fn are_busy(&self) -> bool {
+        let state = self.state.lock();
+        state.waiting() >= state.idle + state.new && state.threads >= state.most
     }
 
     /// An op will be added, and can be cancelled meanwhile.
@@ -119,10 +147,21 @@ impl Workers {
         self.state.lock().running.insert(sqe.user_data, false);
     }
 
-    /// Has an op that runs not wait again. False if it does not run.
-    pub(super) fn cancel(&self, user_data: u64) -> bool {
+    /// Takes an op back that nobody has begun; has one that runs not wait again.
+    pub(super) fn cancel(&self, user_data: u64) -> Cancelled {
         let mut state = self.state.lock();
-        state.running.get_mut(&user_data).map(|asked| *asked = true).is_some()
+        if let Some(at) = state.queue.iter().position(|job| job.sqe.user_data == user_data) {
+            state.running.remove(&user_data);
+            let job = state.queue.remove(at).expect("just found");
+            return Cancelled::Taken(job.sqe);
+        }
+        match state.running.get_mut(&user_data) {
+            Some(asked) => {
+                *asked = true;
+                Cancelled::Runs
+            }
+            None => Cancelled::Unknown,
+        }
     }
 
     /// An op is about to be answered, or waits again. Whether its cancel was asked for meanwhile.
@@ -166,6 +205,7 @@ impl Workers {
 }
 
 fn run(shared: &Arc<Shared>) {
+    shared.workers.state.lock().new -= 1;
     while let Some(job) = shared.workers.next() {
         shared.done_by_worker(job.sqe, job.waits);
     }
