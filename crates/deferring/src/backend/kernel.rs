@@ -175,6 +175,14 @@ impl Kernel {
         }
     }
 
+    /// Its descriptor, by its number alone: nobody has to tell of anything by it.
+    pub(crate) fn unwatched(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Uring(kernel, _) => kernel.as_fd(),
+            Self::Memory(kernel) => kernel.unwatched(),
+        }
+    }
+
     /// Whether it is one of ours.
     pub(crate) const fn is_in_memory(&self) -> bool {
         matches!(self, Self::Memory(_))

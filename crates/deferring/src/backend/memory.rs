@@ -324,6 +324,11 @@ impl Kernel {
         }
     }
 
+    /// Its descriptor, of which nobody may look what it says. Takes no lock.
+    pub(crate) fn unwatched(&self) -> BorrowedFd<'_> {
+        self.wire.0.readable.as_fd()
+    }
+
     pub(crate) fn supports(&self, opcode: Opcode) -> bool {
         self.backend.supports(opcode)
     }
