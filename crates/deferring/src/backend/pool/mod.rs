@@ -311,8 +311,11 @@ fn interest(sqe: &Sqe) -> PollFlags {
 }
 
 fn events(sqe: &Sqe) -> PollFlags {
+    let big = cfg!(target_endian = "big");
+    // As `poll32` has put them.
+    let bits = if big { sqe.op_flags.rotate_left(16) } else { sqe.op_flags };
     #[allow(clippy::cast_possible_truncation)] // The bits of poll(2).
-    let asked = PollFlags::from_bits_retain(sqe.op_flags as u16);
+    let asked = PollFlags::from_bits_retain(bits as u16);
     // As io_uring tells it unasked.
     asked | PollFlags::RDHUP
 }
