@@ -155,16 +155,18 @@ impl Shared {
         self.give(&sqe, result);
     }
 
-    /// Descriptors that have something to say, and no thread is free to hear it: what does not wait
-    /// needs none. Calls that block must not keep it from ending.
-    fn done_at_once(self: &Arc<Self>, sqe: Sqe) {
-        match exec::at_once(&sqe) {
-            None => Workers::add(self, sqe, true),
-            // Somebody else was quicker.
-            Some(result) if result == -Errno::AGAIN.raw_os_error() => self.transfer_later(sqe),
-            Some(result) => {
-                self.workers.over(&sqe);
-                self.give(&sqe, result);
+    /// Transfers that need not wait, and have no thread: the one that polls does them, where the file
+    /// can tell. Calls that block must not keep them from ending.
+    fn help(self: &Arc<Self>) {
+        while let Some(sqe) = self.workers.next_without_thread() {
+            match exec::at_once(&sqe) {
+                None => self.workers.give_back(sqe),
+                // Somebody else was quicker.
+                Some(result) if result == -Errno::AGAIN.raw_os_error() => self.transfer_later(sqe),
+                Some(result) => {
+                    self.workers.over(&sqe);
+                    self.give(&sqe, result);
+                }
             }
         }
     }
@@ -174,12 +176,13 @@ impl Shared {
     fn transfer(self: &Arc<Self>, sqe: Sqe) {
         if exec::is_over_at_once(&sqe) {
             Workers::add(self, sqe, false);
-        } else if exec::may_end_untold(&sqe) {
-            Workers::add(self, sqe, true);
-        } else if ready(sqe.fd, interest(&sqe)).is_empty() || self.workers.are_busy() {
+        } else if ready(sqe.fd, interest(&sqe)).is_empty() && !exec::may_end_untold(&sqe) {
             self.transfer_later(sqe);
         } else {
             Workers::add(self, sqe, true);
+            if self.workers.are_busy() {
+                Poller::call(self);
+            }
         }
     }
 
@@ -221,10 +224,9 @@ impl Shared {
     fn is_ready(self: &Arc<Self>, sqe: Sqe, events: PollFlags) {
         if sqe.opcode == Opcode::POLL_ADD {
             self.give(&sqe, i32::from(events.bits()));
-        } else if self.workers.are_busy() {
-            self.done_at_once(sqe);
         } else {
             Workers::add(self, sqe, true);
+            self.help();
         }
     }
 

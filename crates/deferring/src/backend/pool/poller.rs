@@ -261,8 +261,20 @@ impl Poller {
         due
     }
 
+    /// The workers could do with some [help](Shared::help).
+    pub(super) fn call(shared: &Arc<Shared>) {
+        // Without a thread nobody waits here either.
+        if Self::start(shared).is_ok() {
+            shared.poller.ring();
+        }
+    }
+
     pub(super) fn end(&self) {
         self.state.lock().ended = true;
+        self.ring();
+    }
+
+    fn ring(&self) {
         let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
     }
 }
@@ -285,7 +297,10 @@ fn run(shared: &Arc<Shared>) {
                         shared.is_ready(sqe, ready);
                     }
                 }
-                Some(0) => {} // The end.
+                Some(0) => {
+                    let _ = rustix::io::read(&this.bell, &mut [0u8; 8]);
+                    shared.help();
+                }
                 Some(clock) => {
                     let clock = usize::try_from(clock).expect("few") - 1;
                     for sqe in this.strike(clock) {

@@ -49,6 +49,8 @@ struct Job {
     sqe: Sqe,
     /// It may have to wait again.
     waits: bool,
+    /// Its file cannot tell whether it would.
+    blind: bool,
 }
 
 /// What a cancel has found.
@@ -60,6 +62,10 @@ pub(super) enum Cancelled {
 }
 
 impl State {
+    fn is_busy(&self) -> bool {
+        self.waiting() > self.idle + self.new
+    }
+
     fn waiting(&self) -> u32 {
         u32::try_from(self.queue.len()).unwrap_or(u32::MAX)
     }
@@ -92,7 +98,7 @@ impl Workers {
     }
 
     pub(super) fn add(shared: &Arc<Shared>, sqe: Sqe, waits: bool) {
-        shared.workers.state.lock().queue.push_back(Job { sqe, waits });
+        shared.workers.state.lock().queue.push_back(Job { sqe, waits, blind: false });
         Self::serve(shared);
     }
 
@@ -112,7 +118,7 @@ impl Workers {
     /// Whether somebody is to make a thread. It is counted from now on.
     fn wants_thread(&self) -> bool {
         let mut state = self.state.lock();
-        let wants = state.waiting() > state.idle + state.new && state.threads < state.most;
+        let wants = state.is_busy() && state.threads < state.most;
         if wants {
             state.threads += 1;
             state.new += 1;
@@ -136,15 +142,32 @@ impl Workers {
         }
     }
 
-    /// Whether whoever comes now would have to wait for a thread.
+    /// Whether something waits for a thread, and none can be made.
     pub(super) fn are_busy(&self) -> bool {
-        let state = self.state.lock();
-        state.waiting() >= state.idle + state.new && state.threads >= state.most
+        self.state.lock().is_busy()
+    }
+
+    /// A transfer that waits for a thread, none can be made, and it may need none.
+    pub(super) fn next_without_thread(&self) -> Option<Sqe> {
+        let mut state = self.state.lock();
+        if !state.is_busy() {
+            return None;
+        }
+        let at = state.queue.iter().position(|job| job.waits && !job.blind)?;
+        let job = state.queue.remove(at)?;
+        state.running.entry(job.sqe.user_data).or_insert(false);
+        Some(job.sqe)
     }
 
     /// An op will be added, and can be cancelled meanwhile.
     pub(super) fn expect(&self, sqe: &Sqe) {
         self.state.lock().running.insert(sqe.user_data, false);
+    }
+
+    /// It does need one.
+    pub(super) fn give_back(&self, sqe: Sqe) {
+        self.state.lock().queue.push_front(Job { sqe, waits: true, blind: true });
+        self.work.notify_one();
     }
 
     /// Takes an op back that nobody has begun; has one that runs not wait again.
