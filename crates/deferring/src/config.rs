@@ -310,6 +310,12 @@ impl Builder {
                 "Leave out the one or the other",
             ));
         }
+        if self.sqpoll_idle.is_some() && self.choice == Choice::PoolOnly {
+            return Err(error::argument(
+                "sqpoll_idle together with pool_only",
+                "Only io_uring has a kernel thread that submits: leave out the one or the other",
+            ));
+        }
         if self.sqpoll_idle.is_some() && (self.coop_taskrun || self.defer_taskrun) {
             return Err(error::argument(
                 "sqpoll_idle together with coop_taskrun or defer_taskrun",

@@ -72,18 +72,22 @@ impl error::Error for RingError {}
 /// A system call of the set-up that failed, with advice.
 pub(crate) fn setup(step: &'static str, errno: Errno) -> io::Error {
     let advice = match errno {
-        Errno::PERM => Some(
+        Errno::PERM | Errno::ACCESS => Some(
             "sysctl kernel.io_uring_disabled, or a seccomp filter (a container?), forbids \
              io_uring: set the sysctl to 0, or allow io_uring_setup, io_uring_enter and \
              io_uring_register",
         ),
-        Errno::NOSYS => Some(
+        Errno::NOSYS | Errno::OPNOTSUPP => Some(
             "this kernel has no io_uring (Linux 5.15 or later is needed), or a seccomp filter \
              hides it",
         ),
         Errno::NOMEM => Some(
             "the memory lock limit is too small or still charged for rings that just closed: \
              raise `ulimit -l`, ask for a smaller queue depth, use fewer rings, or try again",
+        ),
+        Errno::AGAIN => Some(
+            "the system gives no more threads: raise RLIMIT_NPROC (`ulimit -u`) or the cgroup's \
+             pids.max",
         ),
         Errno::MFILE => Some("this process has too many files open: raise `ulimit -n`"),
         Errno::NFILE => Some("the system has too many files open: raise sysctl fs.file-max"),
@@ -389,7 +393,10 @@ mod tests {
     fn a_refused_setup_says_what_to_do() {
         for (errno, word) in [
             (Errno::PERM, "seccomp"),
+            (Errno::ACCESS, "seccomp"),
             (Errno::NOSYS, "5.15"),
+            (Errno::OPNOTSUPP, "5.15"),
+            (Errno::AGAIN, "ulimit -u"),
             (Errno::NOMEM, "ulimit -l"),
             (Errno::MFILE, "ulimit -n"),
             (Errno::INVAL, "queue depth"),

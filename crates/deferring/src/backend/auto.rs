@@ -222,7 +222,7 @@ fn with_pool(config: &Builder, mut parts: Parts) -> io::Result<(Parts, BackendIn
     if backend.on_pool.is_empty() {
         return Ok((parts, backend));
     }
-    let (kernel, _, cq) = open_in_memory(config, |wire| pool(config, wire))?;
+    let (kernel, _, cq) = open_in_memory(config, |wire| Ok(Arc::new(pool(config, wire)?)))?;
     let takes = Probe::of_opcodes(backend.on_pool.iter().copied());
     let readable = kernel.as_fd().as_raw_fd();
     parts.probe.add(&takes);
@@ -234,9 +234,9 @@ fn with_pool(config: &Builder, mut parts: Parts) -> io::Result<(Parts, BackendIn
 }
 
 #[cfg(not(all(test, any(loom, shuttle))))]
-fn pool(config: &Builder, wire: &Wire) -> io::Result<Arc<dyn Backend>> {
+fn pool(config: &Builder, wire: &Wire) -> io::Result<pool::Pool> {
     let pool = pool::Pool::new(wire, config.pool_threads_max);
-    Ok(Arc::new(pool.map_err(|errno| error::setup("set-up of the pool", errno))?))
+    pool.map_err(|errno| error::setup("set-up of the pool", errno))
 }
 
 #[cfg(not(all(test, any(loom, shuttle))))]
@@ -244,7 +244,12 @@ fn open_pool(config: &Builder) -> io::Result<Parts> {
     if let Some(missing) = config.needed().find(|&opcode| !pool::supports(opcode)) {
         return Err(error::unsupported(format!("the pool of threads lacks the op {missing:?}")));
     }
-    let opened = open_in_memory(config, |wire| pool(config, wire))?;
+    let opened = open_in_memory(config, |wire| {
+        let pool = pool(config, wire)?;
+        // The ring's own alarm needs it: without, it would be asked for again and again.
+        pool.start().map_err(|errno| error::setup("start of the pool's thread", errno))?;
+        Ok(Arc::new(pool))
+    })?;
     Ok(in_parts(opened))
 }
 
@@ -267,7 +272,8 @@ fn open_in_memory(
     backend: impl FnOnce(&Wire) -> io::Result<Arc<dyn Backend>>,
 ) -> io::Result<(memory::Kernel, Sq, Cq)> {
     const ENTRIES_MAX: u32 = 32768;
-    if !config.clamp && config.queue_depth > ENTRIES_MAX {
+    let completions = config.completions.unwrap_or(0);
+    if !config.clamp && (config.queue_depth > ENTRIES_MAX || completions > ENTRIES_MAX * 2) {
         return Err(error::setup("set-up of a ring in memory", Errno::INVAL));
     }
     let entries = config.queue_depth.min(ENTRIES_MAX).next_power_of_two();

@@ -108,7 +108,14 @@ impl Kernel {
     /// Submits, then waits until a CQE is there, or for the time.
     pub(crate) fn submit_and_wait(&self, count: u32, time: Option<Duration>) -> Result<u32, Errno> {
         match self {
-            Self::Uring(kernel, _) => kernel.submit_and_wait(count, time),
+            Self::Uring(kernel, pool) => {
+                // What did not fit there is not told by anything that sleeps here.
+                pool.iter().for_each(memory::Kernel::hand_over);
+                if pool.as_ref().is_some_and(memory::Kernel::cq_ready) {
+                    return kernel.submit(count);
+                }
+                kernel.submit_and_wait(count, time)
+            }
             Self::Memory(kernel) => kernel.submit_and_wait(count, time),
         }
     }
@@ -165,6 +172,14 @@ impl Kernel {
         match self {
             Self::Uring(_, Some(pool)) => pool.begin_all(sqes),
             Self::Uring(_, None) | Self::Memory(_) => 0,
+        }
+    }
+
+    /// Its descriptor, by its number alone: nobody has to tell of anything by it.
+    pub(crate) fn unwatched(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Uring(kernel, _) => kernel.as_fd(),
+            Self::Memory(kernel) => kernel.unwatched(),
         }
     }
 

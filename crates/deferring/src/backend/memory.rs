@@ -70,10 +70,7 @@ impl Wire {
         if let Some(eventfd) = &state.eventfd {
             signal(eventfd);
         }
-        // Under the lock: whoever silences it sees the CQE, or comes before both.
-        if state.sleepers > 0 || self.0.watched.load(Ordering::Relaxed) {
-            self.0.make_readable(&mut state);
-        }
+        self.0.call(&mut state);
     }
 
     /// Whether there is a CQE to be reaped. (One that did not fit into the queue is, when
@@ -90,6 +87,8 @@ impl Wire {
         let end = time.and_then(|time| Instant::now().checked_add(time));
         loop {
             let mut state = self.0.state.lock();
+            // Nobody calls whoever sleeps for what waits for room that is there by now.
+            self.0.hand_over(&mut state);
             if self.is_ready() {
                 return Ok(());
             }
@@ -110,24 +109,23 @@ impl Wire {
         self.give(Cqe { user_data: token.user_data(), result: 0, flags: 0 });
     }
 
-    /// The descriptor is readable no more, if there is nothing to reap.
-    fn silence(&self) {
-        self.0.silence_if_empty(&mut self.0.state.lock());
+    /// Somebody has reaped. The descriptor is readable no more, if that was all. Of what is left it
+    /// tells again: whoever looks at changes only may have looked before it came.
+    fn end_reap(&self) {
+        let mut state = self.0.state.lock();
+        if self.is_ready() {
+            state.signalled = false;
+            self.0.make_readable(&mut state);
+        } else {
+            self.0.silence_if_empty(&mut state);
+        }
     }
 
     /// Hands over what did not fit before.
     fn hand_over(&self) {
-        if !self.0.overflowed.load(Ordering::Acquire) {
-            return;
+        if self.0.overflowed.load(Ordering::Acquire) {
+            self.0.hand_over(&mut self.0.state.lock());
         }
-        let mut state = self.0.state.lock();
-        while let Some(&cqe) = state.backlog.front() {
-            if !state.memory.give(cqe) {
-                break;
-            }
-            state.backlog.pop_front();
-        }
-        self.0.overflowed.store(!state.backlog.is_empty(), Ordering::Release);
     }
 
     /// From now on the descriptor is readable whenever there is something to reap.
@@ -149,6 +147,28 @@ impl fmt::Debug for Wire {
 }
 
 impl Shared {
+    /// There is something to reap. Under the lock: whoever silences the descriptor sees it, or
+    /// comes before both.
+    fn call(&self, state: &mut State) {
+        if state.sleepers > 0 || self.watched.load(Ordering::Relaxed) {
+            self.make_readable(state);
+        }
+    }
+
+    fn hand_over(&self, state: &mut State) {
+        let waiting = state.backlog.len();
+        while let Some(&cqe) = state.backlog.front() {
+            if !state.memory.give(cqe) {
+                break;
+            }
+            state.backlog.pop_front();
+        }
+        if state.backlog.len() < waiting {
+            self.overflowed.store(!state.backlog.is_empty(), Ordering::Release);
+            self.call(state);
+        }
+    }
+
     fn make_readable(&self, state: &mut State) {
         if !state.signalled {
             state.signalled = true;
@@ -290,14 +310,23 @@ impl Kernel {
     /// Hands over what did not fit before.
     pub(crate) fn flush(&self) {
         self.enters.fetch_add(1, Ordering::Relaxed);
+        self.hand_over();
+    }
+
+    pub(super) fn hand_over(&self) {
         self.wire.hand_over();
     }
 
     /// Somebody has reaped, and may have left some.
     pub(crate) fn end_reap(&self) {
-        if self.wire.0.watched.load(Ordering::Relaxed) && !self.wire.is_ready() {
-            self.wire.silence();
+        if self.wire.0.watched.load(Ordering::Relaxed) {
+            self.wire.end_reap();
         }
+    }
+
+    /// Its descriptor, of which nobody may look what it says. Takes no lock.
+    pub(crate) fn unwatched(&self) -> BorrowedFd<'_> {
+        self.wire.0.readable.as_fd()
     }
 
     pub(crate) fn supports(&self, opcode: Opcode) -> bool {
@@ -335,5 +364,87 @@ fn errno(error: &io::Error) -> Errno {
 impl AsFd for Kernel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wire.watch()
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+#[allow(unsafe_code)] // A kernel is a promise.
+mod tests {
+    use rustix::event::epoll;
+
+    use super::*;
+
+    /// Its CQEs are given by the test.
+    struct Mute;
+
+    // SAFETY: it touches nothing; the tests make no SQEs.
+    unsafe impl Backend for Mute {
+        fn supports(&self, _: Opcode) -> bool {
+            false
+        }
+
+        fn begin(&self, _: Sqe) {}
+
+        fn limit_workers(&self, _: u32) {}
+
+        fn workers(&self) -> Workers {
+            Workers::default()
+        }
+    }
+
+    fn kernel() -> (Kernel, Cq) {
+        let (kernel, _, cq) = Kernel::open(2, 2, |_| Ok(Arc::new(Mute))).unwrap();
+        (kernel, cq)
+    }
+
+    fn give(kernel: &Kernel, count: u64) {
+        let cqe = |user_data| Cqe { user_data, result: 0, flags: 0 };
+        (0..count).for_each(|at| kernel.wire().give(cqe(at)));
+    }
+
+    fn reap(cq: &mut Cq, count: usize) {
+        assert!((0..count).all(|_| cq.pop().is_some()));
+        cq.give_back();
+    }
+
+    #[test]
+    fn nobody_sleeps_on_what_did_not_fit() {
+        let (kernel, mut cq) = kernel();
+        give(&kernel, 5);
+        reap(&mut cq, 2);
+        assert!(!kernel.cq_ready() && kernel.overflowed());
+        assert_eq!(kernel.wire().wait(Some(Duration::ZERO)).ok(), Some(()));
+        reap(&mut cq, 2);
+        // Somebody else has it handed over, while one sleeps.
+        let wire = kernel.wire().clone();
+        wire.0.state.lock().sleepers += 1;
+        kernel.flush();
+        assert_eq!(wait_readable(&wire.0.readable, Some(Duration::ZERO)), Ok(()));
+    }
+
+    #[test]
+    fn whoever_looks_at_changes_only_is_told_of_what_a_reap_has_left() {
+        let (kernel, mut cq) = kernel();
+        let changes = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&changes, &kernel, epoll::EventData::new_u64(0), flags).unwrap();
+        let is_told = || {
+            let mut events = Vec::with_capacity(1);
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            let spare = rustix::buffer::spare_capacity(&mut events);
+            epoll::wait(&changes, spare, Some(&now)).unwrap() == 1
+        };
+        give(&kernel, 1);
+        assert!(is_told() && !is_told());
+        // One comes after all were reaped, before the reap is over.
+        reap(&mut cq, 1);
+        give(&kernel, 1);
+        kernel.end_reap();
+        assert!(is_told() && !is_told());
+        reap(&mut cq, 1);
+        kernel.end_reap();
+        assert!(!is_told());
+        give(&kernel, 1);
+        assert!(is_told());
     }
 }

@@ -303,6 +303,10 @@ impl Kernel {
         Ok(())
     }
 
+    pub(crate) fn unwatched(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+
     #[allow(clippy::unused_self)] // As Linux.
     pub(crate) const fn end_reap(&self) {}
 

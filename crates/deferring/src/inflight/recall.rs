@@ -12,21 +12,23 @@ use crate::op::Class;
 pub(super) const RECALLED: u8 = u8::MAX;
 
 impl Inflight {
-    /// Whether the kernel's workers have something, or may have.
-    pub(crate) fn has_in_workers(&mut self) -> bool {
-        self.table.indices().any(|index| is_in_worker(self.table.at(index)))
-    }
-
-    /// What they have, or may have, which is wanted back from now on.
-    pub(crate) fn want_back(&mut self) -> Vec<Token> {
-        let mut wanted = Vec::new();
+    /// What the kernel's workers have, or may have; but not `elsewhere`.
+    pub(crate) fn in_workers(&mut self, elsewhere: impl Fn(Token) -> bool) -> Vec<Token> {
+        let mut found = Vec::new();
         for index in self.table.indices() {
-            if is_in_worker(self.table.at(index)) {
-                self.table.at(index).cancel_resends = RECALLED;
-                wanted.push(self.table.token(index));
+            let token = self.table.token(index);
+            if is_in_worker(self.table.at(index)) && !elsewhere(token) {
+                found.push(token);
             }
         }
-        wanted
+        found
+    }
+
+    /// Those are wanted back from now on.
+    pub(crate) fn want_back(&mut self, wanted: &[Token]) {
+        for token in wanted {
+            self.table.at(token.index()).cancel_resends = RECALLED;
+        }
     }
 
     /// Asks for what is wanted back and has not come, and forgets the rest.

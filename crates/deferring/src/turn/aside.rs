@@ -51,10 +51,15 @@ impl Aside {
         self.cq.has_next()
     }
 
-    /// Whether the kernel is to watch the pool. Not while there is something to be reaped: that is
-    /// to be found first.
+    /// Whether the kernel is to watch the pool. Also while there is something to be reaped: it may
+    /// have come after a reap, and a loop that does not wait in the ring hears of it by nothing else.
     pub(super) fn wants_watch(&self) -> bool {
-        !self.watched && !self.out.is_empty() && !self.is_ready()
+        !self.watched && !self.out.is_empty()
+    }
+
+    /// Whether that op is there, or on its way.
+    pub(super) fn has(&self, token: Token) -> bool {
+        self.out.contains(&token.user_data())
     }
 
     pub(super) const fn watch_ended(&mut self) {

@@ -12,8 +12,9 @@ use std::sync::Weak;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::Shared;
+use super::{Core, Shared};
 use crate::driver::spawn_thread;
+use crate::inflight::Token;
 use crate::notify::Calls;
 use crate::sync::{Arc, mpsc};
 
@@ -77,11 +78,19 @@ fn recall(shared: &Arc<Shared>) {
     }
 }
 
+impl Core {
+    /// What the workers of threads that submit have. What a pool beside the kernel has stays there.
+    fn in_workers(&mut self) -> Vec<Token> {
+        let Self { inflight, aside, .. } = self;
+        inflight.in_workers(|token| aside.as_ref().is_some_and(|aside| aside.has(token)))
+    }
+}
+
 impl Shared {
     /// Whether there is something to ask for.
     fn has_recallable(&self) -> bool {
         let gone = self.check_process().is_err() || self.is_over() || self.is_poisoned();
-        !gone && self.lock().inflight.has_in_workers()
+        !gone && !self.lock().in_workers().is_empty()
     }
 
     /// This thread submits, and may have workers for it.
@@ -103,7 +112,10 @@ impl Shared {
         // A panic of the user's wakers is not the thread's: the panic hook has reported it.
         let mut calls = Calls::default();
         let end = Instant::now() + RECALL_MAX;
-        let mut wanted = self.lock().inflight.want_back();
+        let mut core = self.lock();
+        let mut wanted = core.in_workers();
+        core.inflight.want_back(&wanted);
+        drop(core);
         loop {
             let mut core = self.lock();
             core.inflight.recall(&mut wanted);

@@ -347,6 +347,7 @@ fn patience(tick: Duration) -> u32 {
 
 impl AsFd for Shared {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.kernel.as_fd()
+        // Nobody tells a forked child anything, and it must not ask for that.
+        if self.check_process().is_ok() { self.kernel.as_fd() } else { self.kernel.unwatched() }
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 
 use rustix::io::Errno;
 
+use super::aside::Aside;
 use super::{Core, Shared, Stirrer, workers};
 use crate::inflight::{After, Completed, Inflight, Own, Pending, Token};
 use crate::notify::Calls;
@@ -103,8 +104,12 @@ impl Core {
         self.alarm.answered(own)
     }
 
-    /// Whether the next CQE is one that [`reap_own`](Self::reap_own) would take.
+    /// Whether the next CQE is one that [`reap_own`](Self::reap_own) would take, and no other is
+    /// there to be reaped.
     pub(super) fn next_is_own(&mut self, bell: bool) -> bool {
+        if self.aside.as_ref().is_some_and(Aside::is_ready) {
+            return false;
+        }
         let Some(cqe) = self.cq.pop() else { return false };
         self.cq.put_back();
         let own = Token::from_user_data(cqe.user_data).own_kind();
@@ -166,7 +171,7 @@ impl Shared {
         let mut ops = 0;
         self.give_up_if_late(calls);
         let Some(mut left) = self.begin_reap(self.kernel.wants_enter()) else { return ops };
-        let ops = loop {
+        loop {
             let mut found = Found { leave_unsent, ..Found::default() };
             let popped = self.collect(REAP_BATCH.min(left), false, &mut found);
             if found.bell {
@@ -176,10 +181,9 @@ impl Shared {
             ops += found.ops;
             self.deliver_to(found, calls);
             if left == 0 || !self.has_more_than(popped) {
-                break ops;
+                break;
             }
-        };
-        self.kernel.end_reap();
+        }
         ops
     }
 
@@ -204,7 +208,6 @@ impl Shared {
                 break;
             }
         }
-        self.kernel.end_reap();
         if found.bell {
             self.seat.silence();
         }
@@ -276,6 +279,7 @@ impl Shared {
         // The bell is this thread's, if no other waits for it.
         let bell = !self.seat.is_awaited();
         self.lock().reap_own(bell, &mut found);
+        self.kernel.end_reap();
         if found.bell {
             self.seat.silence();
         }
@@ -298,7 +302,11 @@ impl Shared {
             found.after = std::mem::take(&mut core.spare);
         }
         let leave_bell = !seated && self.seat.is_awaited();
-        core.reap_batch(most, leave_bell, found)
+        let popped = core.reap_batch(most, leave_bell, found);
+        drop(core);
+        // Before anything is sent: a pool beside the kernel is watched again then.
+        self.kernel.end_reap();
+        popped
     }
 
     /// Whether a reap that found so many should look again.

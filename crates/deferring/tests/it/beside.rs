@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use deferring::fs::File;
 use deferring::op::{Op, Opcode};
-use deferring::{BackendKind, CancelOutcome, Fd, Ring, block_on};
+use deferring::{AtFlags, BackendKind, CWD, CancelOutcome, Fd, Ring, StatxFlags, block_on};
 
-use crate::support::{BOUND, bounded, has_io_uring, in_time, park_on, pipe, run};
+use crate::support::{
+    BOUND, OpenInWorker, becomes_readable, both_ways, bounded, fifo, finish, has_io_uring, in_time,
+    park_on, pipe, run,
+};
 
 const SOME: [Opcode; 5] =
     [Opcode::READ, Opcode::WRITE, Opcode::OPENAT2, Opcode::FTRUNCATE, Opcode::CLOSE];
@@ -126,4 +129,52 @@ fn an_op_in_a_worker_goes_to_the_pool_too() {
     let read = deferring::op::Read::new(&file, Vec::with_capacity(9), 0).in_worker();
     let read = run(&ring, ring.queue(read).timeout(BOUND));
     assert_eq!(read.into_inner().unwrap(), (9, b"[package]".to_vec()));
+}
+
+#[test]
+fn a_loop_of_ones_own_hears_of_all_that_the_pool_does() {
+    const OPS: usize = 5000;
+    let Some(builder) = builder() else { return };
+    let ring = builder.build().unwrap();
+    let file = Fd::from(std::fs::File::open("Cargo.toml").unwrap());
+    let eventfd = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
+    ring.register_eventfd(&eventfd).unwrap();
+    let (mut out, mut ended) = (Vec::new(), 0);
+    while ended < OPS {
+        while out.len() < 3 {
+            out.push(ring.read(&file, Vec::with_capacity(9), 0));
+        }
+        ring.submit().unwrap();
+        assert!(becomes_readable(&eventfd, BOUND / 4), "after {ended}: {:?}", ring.pending());
+        rustix::io::read(&eventfd, &mut [0; 8]).unwrap();
+        ring.reap().unwrap();
+        let before = out.len();
+        out.retain(|read| read.try_take().is_none());
+        ended += before - out.len();
+    }
+}
+
+#[test]
+fn a_thread_that_exits_leaves_alone_what_the_pool_has() {
+    // Its exit asked for them every millisecond, and waited 200 ms.
+    let Some(builder) = builder() else { return };
+    let ring = builder.build().unwrap();
+    let (dir, queued) = (tempfile::tempdir().unwrap(), std::sync::mpsc::channel());
+    let fifo = fifo(dir.path().join("fifo"));
+    let path = fifo.clone();
+    let (tell, submitter) = (queued.0, ring.clone());
+    let thread = std::thread::spawn(move || {
+        // One in a worker of the kernel's, so that this thread is one that has submitted.
+        let stat = submitter.statx(CWD, "/", AtFlags::empty(), StatxFlags::SIZE);
+        finish(&submitter, &stat).unwrap();
+        let open = submitter.queue(OpenInWorker::new(&path));
+        submitter.submit().unwrap();
+        tell.send(open).unwrap();
+    });
+    let open = queued.1.recv().unwrap();
+    thread.join().unwrap();
+    assert_eq!(ring.pending().cancels, 0, "{:?}", ring.pending());
+    let _peer = both_ways(&fifo);
+    finish(&ring, &open).unwrap();
+    assert_eq!(ring.stats().resubmits, 0);
 }

@@ -156,9 +156,12 @@ fn c04_without_a_free_descriptor_the_error_says_what_to_raise() {
 fn c04_a_setup_that_fails_half_way_leaves_no_descriptor_open() {
     in_a_process_of_its_own(this_test!(), || {
         let before = open_descriptors();
-        for call in [libc::SYS_io_uring_register, libc::SYS_mmap, libc::SYS_eventfd2] {
+        for call in [libc::SYS_io_uring_register, libc::SYS_eventfd2] {
             refused(call, Refusal::Fails(libc::EPERM), || drop(builder().build()));
         }
+        // No thread begins without.
+        let maps = || builder().io_uring_only().build().map(drop).unwrap_err();
+        refused(libc::SYS_mmap, Refusal::Fails(libc::EPERM), maps);
         drop(builder().require(Opcode(250)).build());
         assert_eq!(open_descriptors(), before);
     });

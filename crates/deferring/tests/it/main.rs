@@ -10,6 +10,7 @@ mod support;
 mod adapters;
 mod admission;
 mod allocations;
+mod auto;
 mod backend;
 mod beside;
 mod buffers;

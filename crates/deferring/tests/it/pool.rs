@@ -6,11 +6,13 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use deferring::{AtFlags, Builder, CWD, CancelOutcome, Reason, Ring, StatxFlags, leaked_ops};
+use deferring::{AtFlags, Builder, CWD, CancelOutcome, Fd, Reason, Ring, StatxFlags, leaked_ops};
+
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::support::{
-    OpenInWorker, both_ways, drain, errno, fifo, finish, in_a_process_of_its_own, open_descriptors,
-    pipe, run, this_test, turn_until, until,
+    BOUND, OpenInWorker, becomes_readable, both_ways, drain, errno, fifo, finish,
+    in_a_process_of_its_own, open_descriptors, pipe, run, skipped, this_test, turn_until, until,
 };
 
 fn builder() -> Builder {
@@ -67,6 +69,47 @@ fn where_all_threads_are_blocked_an_op_says_that_the_ring_is_saturated() {
 }
 
 #[test]
+fn where_all_threads_are_blocked_what_does_not_wait_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = fifo(dir.path().join("fifo"));
+    let ring = builder().pool_threads_max(1).build().unwrap();
+    let open = ring.queue(OpenInWorker::new(&fifo));
+    ring.submit().unwrap();
+    let (reader, mut writer) = pipe();
+    let waits = ring.read(&reader, vec![0; 4], 0);
+    ring.submit().unwrap();
+    writer.write_all(b"text").unwrap();
+    assert_eq!(finish(&ring, &waits).unwrap().0, 4);
+    writer.write_all(b"ready").unwrap();
+    assert_eq!(finish(&ring, &ring.read(&reader, vec![0; 5], 0)).unwrap().0, 5);
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let ours = Fd::from(std::os::fd::OwnedFd::from(ours));
+    assert_eq!(finish(&ring, &ring.write(&ours, b"text".to_vec(), 0)).unwrap().0, 4);
+    drop(theirs);
+    let broken = finish(&ring, &ring.write(&ours, b"text".to_vec(), 0)).0;
+    assert_eq!(errno(&broken), Some(libc::EPIPE), "and no signal");
+    assert!(!open.is_done());
+    let _peer = both_ways(&fifo);
+    finish(&ring, &open).unwrap();
+}
+
+#[test]
+fn without_a_thread_the_build_is_an_error_that_says_what_to_raise() {
+    // The ring's alarm was refused at once, and set again, for as long as there was none.
+    in_a_process_of_its_own(this_test!(), || {
+        // SAFETY: no memory is involved; root has no such limit.
+        if unsafe { libc::setuid(54_324) } != 0 {
+            return skipped("root, to become an ordinary user");
+        }
+        let none = Rlimit { current: Some(0), maximum: Some(0) };
+        setrlimit(Resource::Nproc, none).unwrap();
+        let error = builder().build().map(drop).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
+        assert!(error.to_string().contains("ulimit -u"), "{error}");
+    });
+}
+
+#[test]
 fn a_large_read_waits_without_a_thread_and_can_be_cancelled() {
     const LEN: usize = 4 << 20;
     let ring = builder().build().unwrap();
@@ -79,6 +122,24 @@ fn a_large_read_waits_without_a_thread_and_can_be_cancelled() {
     ring.submit().unwrap();
     writer.write_all(b"text").unwrap();
     assert_eq!(finish(&ring, &read).unwrap().0, 4);
+}
+
+#[test]
+fn the_rings_descriptor_is_silent_when_the_rings_own_was_all_there_was() {
+    // A wait took it, and left the descriptor readable: a loop that watches that went round and
+    // round.
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = fifo(dir.path().join("fifo"));
+    let ring = builder().stuck_after(Duration::from_millis(50)).build().unwrap();
+    let open = ring.queue(OpenInWorker::new(&fifo));
+    ring.submit().unwrap();
+    assert!(becomes_readable(&ring, BOUND), "a tick");
+    until("it is found to be stuck, and all is quiet", || {
+        assert!(!ring.wait(Some(Duration::ZERO)).unwrap());
+        !becomes_readable(&ring, Duration::from_millis(200))
+    });
+    let _peer = both_ways(&fifo);
+    finish(&ring, &open).unwrap();
 }
 
 #[test]

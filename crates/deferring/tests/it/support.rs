@@ -633,6 +633,8 @@ pub(crate) fn example(name: &str) -> Option<PathBuf> {
 pub(crate) enum Refusal {
     /// It is not made, and fails with this errno.
     Fails(i32),
+    /// Whoever makes it is killed, and all of its process.
+    Kills,
     /// If its second argument is not 0, it is not made, and returns 0: an `io_uring_enter` that
     /// takes no SQE.
     TakesNothing,
@@ -655,13 +657,14 @@ pub(crate) fn refused<T: Send>(
 }
 
 /// Installs a seccomp filter on the calling thread, by hand.
-fn filter(call: libc::c_long, refusal: Refusal) {
+pub(crate) fn filter(call: libc::c_long, refusal: Refusal) {
     const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
-    let (errno, spare) = match refusal {
-        Refusal::Fails(errno) => (errno.unsigned_abs(), 0),
-        Refusal::TakesNothing => (0, 1),
+    let (answer, spare) = match refusal {
+        Refusal::Fails(errno) => (libc::SECCOMP_RET_ERRNO | errno.unsigned_abs(), 0),
+        Refusal::Kills => (libc::SECCOMP_RET_KILL_PROCESS, 0),
+        Refusal::TakesNothing => (libc::SECCOMP_RET_ERRNO, 1),
     };
     // The low half of the second argument, in `struct seccomp_data`.
     let argument = if cfg!(target_endian = "big") { 28 } else { 24 };
@@ -676,7 +679,7 @@ fn filter(call: libc::c_long, refusal: Refusal) {
         op(EQUAL, u32::try_from(call).expect("a call"), 0, 3),
         op(LOAD, argument, 0, 0),
         op(EQUAL, 0, spare, 0),
-        op(RETURN, libc::SECCOMP_RET_ERRNO | errno, 0, 0),
+        op(RETURN, answer, 0, 0),
         op(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0),
     ];
     let program = libc::sock_fprog { len: 6, filter: program.as_mut_ptr() };

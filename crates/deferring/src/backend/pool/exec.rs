@@ -41,7 +41,18 @@ pub(in crate::backend) const CALLS: [Opcode; 16] = [
 /// Makes the call. With `nowait`, a transfer that would have to wait gives `EAGAIN`, where the file
 /// can tell.
 pub(super) fn exec(sqe: &Sqe, nowait: bool) -> i32 {
-    match call(sqe, nowait) {
+    let tried = if nowait { at_once(sqe) } else { None };
+    tried.unwrap_or_else(|| answer(call(sqe, false)))
+}
+
+/// Makes the call of a transfer that does not wait. `None` where the file cannot tell.
+pub(super) fn at_once(sqe: &Sqe) -> Option<i32> {
+    let result = call(sqe, true);
+    (result != Err(Errno::OPNOTSUPP)).then(|| answer(result))
+}
+
+fn answer(result: Result<usize, Errno>) -> i32 {
+    match result {
         Ok(value) => i32::try_from(value).unwrap_or(i32::MAX),
         Err(errno) => -errno.raw_os_error(),
     }
@@ -185,21 +196,17 @@ fn write(sqe: &Sqe, nowait: bool) -> Result<usize, Errno> {
     transfer(sqe, nowait, |at, flags| rustix::io::pwritev2(fd, parts, at, flags))
 }
 
-/// A file that cannot tell whether it would wait is asked without. io_uring ignores the offset of
-/// what has none, but for sockets, which take zero.
+/// io_uring ignores the offset of what has none, but for sockets, which take zero.
 fn transfer(
     sqe: &Sqe,
     nowait: bool,
     mut call: impl FnMut(u64, ReadWriteFlags) -> Result<usize, Errno>,
 ) -> Result<usize, Errno> {
-    let mut again = |at, nowait| match call(at, flags(sqe, nowait)) {
-        Err(Errno::OPNOTSUPP) if nowait => call(at, flags(sqe, false)),
-        result => result,
-    };
-    match again(sqe.off, nowait) {
+    let flags = flags(sqe, nowait);
+    match call(sqe.off, flags) {
         // The calls look at the offset first.
         Err(Errno::INVAL) if is_negative(sqe) && is_wrong_way(sqe) => Err(Errno::BADF),
-        Err(Errno::SPIPE) if sqe.off == 0 || !is_socket(sqe.fd) => again(CURRENT, nowait),
+        Err(Errno::SPIPE) if sqe.off == 0 || !is_socket(sqe.fd) => call(CURRENT, flags),
         result => result,
     }
 }
@@ -262,8 +269,18 @@ fn is_socket(raw: RawFd) -> bool {
 }
 
 fn is_of_type(raw: RawFd, kind: FileType) -> bool {
-    let stat = fd(raw).and_then(rustix::fs::fstat);
-    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == kind)
+    file_type(raw) == Ok(kind)
+}
+
+/// What a descriptor is. A file server is not asked, as it may not answer: whoever submits asks.
+pub(super) fn file_type(raw: RawFd) -> Result<FileType, Errno> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let mode = match rustix::fs::statx(fd(raw)?, "", flags, StatxFlags::TYPE) {
+        Ok(stat) => stat.stx_mode.into(),
+        // It is hidden by a filter.
+        Err(_) => rustix::fs::fstat(fd(raw)?)?.st_mode,
+    };
+    Ok(FileType::from_raw_mode(mode))
 }
 
 fn fsync(sqe: &Sqe) -> Result<usize, Errno> {

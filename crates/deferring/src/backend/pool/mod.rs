@@ -22,7 +22,7 @@ use crate::op::{Cqe, Opcode, Sqe};
 use crate::sync::Arc;
 use poller::Poller;
 use threads::Threads;
-use workers::Workers;
+use workers::{Cancelled, Workers};
 
 /// What it can do.
 const KNOWN: [Opcode; 6] = [
@@ -69,6 +69,14 @@ impl Pool {
             threads: Arc::default(),
         };
         Ok(Self { shared: Arc::new(shared), process: std::process::id() })
+    }
+
+    /// Starts the thread that waits, which else comes with the first op that does.
+    ///
+    /// # Errors
+    /// `EAGAIN` if the system gives none.
+    pub(super) fn start(&self) -> Result<(), Errno> {
+        Poller::start(&self.shared).map_err(|_| Errno::AGAIN)
     }
 }
 
@@ -147,6 +155,22 @@ impl Shared {
         self.give(&sqe, result);
     }
 
+    /// Transfers that need not wait, and have no thread: the one that polls does them, where the file
+    /// can tell. Calls that block must not keep them from ending.
+    fn help(self: &Arc<Self>) {
+        while let Some(sqe) = self.workers.next_without_thread() {
+            match exec::at_once(&sqe) {
+                None => self.workers.give_back(sqe),
+                // Somebody else was quicker.
+                Some(result) if result == -Errno::AGAIN.raw_os_error() => self.transfer_later(sqe),
+                Some(result) => {
+                    self.workers.over(&sqe);
+                    self.give(&sqe, result);
+                }
+            }
+        }
+    }
+
     // Descriptors that have something to say when they like.
 
     fn transfer(self: &Arc<Self>, sqe: Sqe) {
@@ -156,6 +180,9 @@ impl Shared {
             self.transfer_later(sqe);
         } else {
             Workers::add(self, sqe, true);
+            if self.workers.are_busy() {
+                Poller::call(self);
+            }
         }
     }
 
@@ -199,6 +226,7 @@ impl Shared {
             self.give(&sqe, i32::from(events.bits()));
         } else {
             Workers::add(self, sqe, true);
+            self.help();
         }
     }
 
@@ -208,15 +236,16 @@ impl Shared {
         if cancel.op_flags != 0 {
             return self.answer(cancel, Err(Errno::INVAL));
         }
-        let waiting = self.poller.take(|sqe| sqe.user_data == cancel.addr);
-        let result = if let Some(target) = waiting.or_else(|| self.workers.take(cancel.addr)) {
-            self.answer(&target, Err(Errno::CANCELED));
-            Ok(0)
-        } else if self.workers.cancel(cancel.addr) {
-            Err(Errno::ALREADY)
-        } else {
-            Err(Errno::NOENT)
-        };
+        let name = cancel.addr;
+        let result =
+            match self.poller.take_or(|sqe| sqe.user_data == name, || self.workers.cancel(name)) {
+                Cancelled::Taken(target) => {
+                    self.answer(&target, Err(Errno::CANCELED));
+                    Ok(0)
+                }
+                Cancelled::Runs => Err(Errno::ALREADY),
+                Cancelled::Unknown => Err(Errno::NOENT),
+            };
         self.answer(cancel, result);
     }
 
@@ -270,11 +299,9 @@ fn nop(sqe: &Sqe) -> i32 {
 
 /// Whether transfers of this descriptor may wait for somebody else.
 fn waits(raw: i32) -> bool {
-    let Ok(fd) = exec::fd(raw) else { return false };
-    let Ok(stat) = rustix::fs::fstat(fd) else { return false };
     !matches!(
-        FileType::from_raw_mode(stat.st_mode),
-        FileType::RegularFile | FileType::Directory | FileType::BlockDevice
+        exec::file_type(raw),
+        Err(_) | Ok(FileType::RegularFile | FileType::Directory | FileType::BlockDevice)
     )
 }
 
@@ -286,8 +313,11 @@ fn interest(sqe: &Sqe) -> PollFlags {
 }
 
 fn events(sqe: &Sqe) -> PollFlags {
+    let big = cfg!(target_endian = "big");
+    // As `poll32` has put them.
+    let bits = if big { sqe.op_flags.rotate_left(16) } else { sqe.op_flags };
     #[allow(clippy::cast_possible_truncation)] // The bits of poll(2).
-    let asked = PollFlags::from_bits_retain(sqe.op_flags as u16);
+    let asked = PollFlags::from_bits_retain(bits as u16);
     // As io_uring tells it unasked.
     asked | PollFlags::RDHUP
 }

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
 use super::threads::Threads;
-use super::workers::Workers;
+use super::workers::{Cancelled, Workers};
 use super::{Shared, exec, poll_now};
 use crate::op::{KernelTimespec, Opcode, Sqe};
 use crate::sync::Arc;
@@ -73,7 +73,7 @@ impl Poller {
     }
 
     /// Starts the thread, the first time.
-    fn start(shared: &Arc<Shared>) -> Result<(), Errno> {
+    pub(super) fn start(shared: &Arc<Shared>) -> Result<(), Errno> {
         let mut state = shared.poller.state.lock();
         if !state.running {
             let kept = Arc::clone(shared);
@@ -155,7 +155,21 @@ impl Poller {
 
     /// Takes a waiting op back.
     pub(super) fn take(&self, is_it: impl Fn(&Sqe) -> bool) -> Option<Sqe> {
+        self.take_in(&mut self.state.lock(), is_it)
+    }
+
+    /// Takes a waiting op back, or else has the workers looked through; no op comes from there or
+    /// goes there meanwhile.
+    pub(super) fn take_or(
+        &self,
+        is_it: impl Fn(&Sqe) -> bool,
+        elsewhere: impl FnOnce() -> Cancelled,
+    ) -> Cancelled {
         let mut state = self.state.lock();
+        self.take_in(&mut state, is_it).map_or_else(elsewhere, Cancelled::Taken)
+    }
+
+    fn take_in(&self, state: &mut State, is_it: impl Fn(&Sqe) -> bool) -> Option<Sqe> {
         let mut found = None;
         for (&raw, waiters) in &mut state.watched {
             if let Some(at) = waiters.iter().position(|waiter| is_it(&waiter.sqe)) {
@@ -164,7 +178,7 @@ impl Poller {
             }
         }
         if let Some((raw, sqe)) = found {
-            self.tidy(&mut state, raw);
+            self.tidy(state, raw);
             return Some(sqe);
         }
         for times in &mut state.times {
@@ -247,8 +261,20 @@ impl Poller {
         due
     }
 
+    /// The workers could do with some [help](Shared::help).
+    pub(super) fn call(shared: &Arc<Shared>) {
+        // Without a thread nobody waits here either.
+        if Self::start(shared).is_ok() {
+            shared.poller.ring();
+        }
+    }
+
     pub(super) fn end(&self) {
         self.state.lock().ended = true;
+        self.ring();
+    }
+
+    fn ring(&self) {
         let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
     }
 }
@@ -271,7 +297,10 @@ fn run(shared: &Arc<Shared>) {
                         shared.is_ready(sqe, ready);
                     }
                 }
-                Some(0) => {} // The end.
+                Some(0) => {
+                    let _ = rustix::io::read(&this.bell, &mut [0u8; 8]);
+                    shared.help();
+                }
                 Some(clock) => {
                     let clock = usize::try_from(clock).expect("few") - 1;
                     for sqe in this.strike(clock) {

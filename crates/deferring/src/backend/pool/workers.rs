@@ -37,6 +37,8 @@ struct State {
     running: HashMap<u64, bool>,
     threads: u32,
     idle: u32,
+    /// Threads that have not looked for work yet.
+    new: u32,
     /// How many the ring allows, and the user.
     most: u32,
     most_ever: u32,
@@ -47,6 +49,26 @@ struct Job {
     sqe: Sqe,
     /// It may have to wait again.
     waits: bool,
+    /// Its file cannot tell whether it would.
+    blind: bool,
+}
+
+/// What a cancel has found.
+pub(super) enum Cancelled {
+    /// An op that waited, which is its to answer.
+    Taken(Sqe),
+    Runs,
+    Unknown,
+}
+
+impl State {
+    fn is_busy(&self) -> bool {
+        self.waiting() > self.idle + self.new
+    }
+
+    fn waiting(&self) -> u32 {
+        u32::try_from(self.queue.len()).unwrap_or(u32::MAX)
+    }
 }
 
 impl Workers {
@@ -56,6 +78,7 @@ impl Workers {
             running: HashMap::new(),
             threads: 0,
             idle: 0,
+            new: 0,
             most: most.max(1),
             most_ever: most.max(1),
             ended: false,
@@ -75,43 +98,65 @@ impl Workers {
     }
 
     pub(super) fn add(shared: &Arc<Shared>, sqe: Sqe, waits: bool) {
-        shared.workers.state.lock().queue.push_back(Job { sqe, waits });
+        shared.workers.state.lock().queue.push_back(Job { sqe, waits, blind: false });
         Self::serve(shared);
     }
 
     /// Sees to it that what waits is done.
     pub(super) fn serve(shared: &Arc<Shared>) {
         let this = &shared.workers;
-        let mut state = this.state.lock();
-        let waiting = u32::try_from(state.queue.len()).unwrap_or(u32::MAX);
-        if waiting <= state.idle || state.threads >= state.most {
-            drop(state);
-            this.work.notify_one();
-            return;
+        // As many as there is to do, if more may be made now than before.
+        while this.wants_thread() {
+            let kept = Arc::clone(shared);
+            if Threads::spawn(&shared.threads, NAME, kept, run).is_err() {
+                return this.got_none(shared);
+            }
         }
-        state.threads += 1;
-        drop(state);
-        let kept = Arc::clone(shared);
-        if Threads::spawn(&shared.threads, NAME, kept, run).is_ok() {
-            return;
+        this.work.notify_one();
+    }
+
+    /// Whether somebody is to make a thread. It is counted from now on.
+    fn wants_thread(&self) -> bool {
+        let mut state = self.state.lock();
+        let wants = state.is_busy() && state.threads < state.most;
+        if wants {
+            state.threads += 1;
+            state.new += 1;
         }
-        let mut state = this.state.lock();
+        wants
+    }
+
+    fn got_none(&self, shared: &Shared) {
+        let mut state = self.state.lock();
         state.threads -= 1;
+        state.new -= 1;
         // With others at work, it waits for them. With none, nobody would ever do it.
         let lost =
             if state.threads == 0 { std::mem::take(&mut state.queue) } else { VecDeque::new() };
+        for job in &lost {
+            state.running.remove(&job.sqe.user_data);
+        }
         drop(state);
         for job in lost {
             shared.answer(&job.sqe, Err(NO_THREAD));
         }
     }
 
-    /// Takes an op back that nobody has begun.
-    pub(super) fn take(&self, user_data: u64) -> Option<Sqe> {
+    /// Whether something waits for a thread, and none can be made.
+    pub(super) fn are_busy(&self) -> bool {
+        self.state.lock().is_busy()
+    }
+
+    /// A transfer that waits for a thread, none can be made, and it may need none.
+    pub(super) fn next_without_thread(&self) -> Option<Sqe> {
         let mut state = self.state.lock();
-        let at = state.queue.iter().position(|job| job.sqe.user_data == user_data)?;
-        state.running.remove(&user_data);
-        state.queue.remove(at).map(|job| job.sqe)
+        if !state.is_busy() {
+            return None;
+        }
+        let at = state.queue.iter().position(|job| job.waits && !job.blind)?;
+        let job = state.queue.remove(at)?;
+        state.running.entry(job.sqe.user_data).or_insert(false);
+        Some(job.sqe)
     }
 
     /// An op will be added, and can be cancelled meanwhile.
@@ -119,10 +164,27 @@ impl Workers {
         self.state.lock().running.insert(sqe.user_data, false);
     }
 
-    /// Has an op that runs not wait again. False if it does not run.
-    pub(super) fn cancel(&self, user_data: u64) -> bool {
+    /// It does need one.
+    pub(super) fn give_back(&self, sqe: Sqe) {
+        self.state.lock().queue.push_front(Job { sqe, waits: true, blind: true });
+        self.work.notify_one();
+    }
+
+    /// Takes an op back that nobody has begun; has one that runs not wait again.
+    pub(super) fn cancel(&self, user_data: u64) -> Cancelled {
         let mut state = self.state.lock();
-        state.running.get_mut(&user_data).map(|asked| *asked = true).is_some()
+        if let Some(at) = state.queue.iter().position(|job| job.sqe.user_data == user_data) {
+            state.running.remove(&user_data);
+            let job = state.queue.remove(at).expect("just found");
+            return Cancelled::Taken(job.sqe);
+        }
+        match state.running.get_mut(&user_data) {
+            Some(asked) => {
+                *asked = true;
+                Cancelled::Runs
+            }
+            None => Cancelled::Unknown,
+        }
     }
 
     /// An op is about to be answered, or waits again. Whether its cancel was asked for meanwhile.
@@ -166,6 +228,7 @@ impl Workers {
 }
 
 fn run(shared: &Arc<Shared>) {
+    shared.workers.state.lock().new -= 1;
     while let Some(job) = shared.workers.next() {
         shared.done_by_worker(job.sqe, job.waits);
     }
