@@ -9,6 +9,7 @@ mod actors;
 mod buffer;
 mod oracle;
 mod program;
+mod stage;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;

@@ -3,35 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use deferring::Ring;
 use deferring::op::Opcode;
-use deferring::{Fd, Ring};
 use deferring_sim::{Faults, Sim};
 use futures_util::future::{FutureExt, LocalBoxFuture, join_all};
 
 use crate::actors;
 use crate::oracle::Oracle;
-
-/// What an actor has.
-pub(crate) struct Stage {
-    pub(crate) ring: Ring,
-    pub(crate) sim: Arc<Sim>,
-    pub(crate) oracle: Arc<Oracle>,
-    pub(crate) rng: fastrand::Rng,
-    /// Its own, like its directory.
-    pub(crate) number: usize,
-    /// Whether some ops fail with `EIO`.
-    pub(crate) fails: bool,
-}
-
-impl Stage {
-    pub(crate) fn path(&self, name: &str) -> String {
-        format!("/{}/{name}", self.number)
-    }
-
-    pub(crate) fn pipe(&self) -> (Fd, Fd) {
-        self.sim.pipe().expect("a pipe")
-    }
-}
+use crate::stage::Stage;
 
 /// What is on in a seed, of what can be.
 struct Setting {

@@ -7,7 +7,7 @@ use deferring::{BufResult, CWD, CancelOutcome, Fd, Handle, OFlags, PollFlags, Ri
 use futures_util::future::join;
 
 use crate::buffer::Watched;
-use crate::program::Stage;
+use crate::stage::Stage;
 
 pub(crate) async fn play(mut stage: Stage) {
     let (input, output) = stage.pipe();

@@ -5,7 +5,7 @@ use deferring::fs::File;
 use futures_util::future::join;
 
 use crate::buffer::Watched;
-use crate::program::Stage;
+use crate::stage::Stage;
 
 pub(crate) async fn play(mut stage: Stage) {
     let ring = stage.ring.clone();

@@ -7,7 +7,7 @@ use deferring::{BufResult, CWD, OFlags};
 use futures_util::future::join_all;
 
 use crate::buffer::Watched;
-use crate::program::Stage;
+use crate::stage::Stage;
 
 pub(crate) async fn play(mut stage: Stage) {
     let ring = stage.ring.clone();

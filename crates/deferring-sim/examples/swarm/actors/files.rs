@@ -5,7 +5,7 @@ use deferring::{BufResult, Fd};
 use futures_util::future::join_all;
 
 use crate::buffer::Watched;
-use crate::program::Stage;
+use crate::stage::Stage;
 
 const SIZE: usize = 20_000;
 

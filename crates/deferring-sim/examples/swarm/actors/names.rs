@@ -3,7 +3,7 @@
 use deferring::{AtFlags, CWD, Mode, RenameFlags, StatxFlags};
 use futures_util::future::join_all;
 
-use crate::program::Stage;
+use crate::stage::Stage;
 
 pub(crate) async fn play(mut stage: Stage) {
     let ring = stage.ring.clone();

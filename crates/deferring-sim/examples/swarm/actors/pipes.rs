@@ -4,7 +4,7 @@ use deferring::BufResult;
 use futures_util::future::join;
 
 use crate::buffer::Watched;
-use crate::program::Stage;
+use crate::stage::Stage;
 
 /// The byte at a place of the stream.
 fn byte(at: usize) -> u8 {

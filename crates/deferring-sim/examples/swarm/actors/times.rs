@@ -5,7 +5,7 @@ use std::time::Duration;
 use deferring::Ring;
 use futures_util::future::join_all;
 
-use crate::program::Stage;
+use crate::stage::Stage;
 
 pub(crate) async fn play(mut stage: Stage) {
     let ring = stage.ring.clone();
