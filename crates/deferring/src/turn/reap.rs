@@ -37,6 +37,8 @@ pub(crate) struct Found {
     suspicious: bool,
     /// Whoever found it ends, and must send nothing.
     leave_unsent: bool,
+    /// What comes next is for another thread, and what is behind it waits for that.
+    left_bell: bool,
 }
 
 impl Found {
@@ -60,6 +62,7 @@ impl Core {
                 Completed::CancelAgain => found.cancel_again = true,
                 Completed::Own(own) if leave_bell && own.is_call() => {
                     self.cq.put_back();
+                    found.left_bell = true;
                     break;
                 }
                 Completed::Own(Own::Bell) => {
@@ -179,8 +182,9 @@ impl Shared {
             }
             left -= popped;
             ops += found.ops;
+            let left_bell = found.left_bell;
             self.deliver_to(found, calls);
-            if left == 0 || !self.has_more_than(popped) {
+            if left == 0 || left_bell || !self.has_more_than(popped) {
                 break;
             }
         }
