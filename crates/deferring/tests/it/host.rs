@@ -239,7 +239,8 @@ fn c43_while_one_thread_waits_in_the_ring_others_queue_submit_and_look() {
             assert_eq!((ring.pending().queued, ring.in_flight()), (1, 1));
             drop(nop);
             let (one, two) = (ring.nop(), ring.nop());
-            assert_eq!(ring.submit().unwrap(), 2);
+            // The drop has woken the other thread, which may send what it finds written.
+            assert!(ring.submit().unwrap() <= 2);
             park_on(one).unwrap();
             park_on(two).unwrap();
         }
