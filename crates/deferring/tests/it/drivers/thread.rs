@@ -35,6 +35,8 @@ fn the_thread_has_a_name_blocks_all_signals_but_faults_and_ends_with_the_ring() 
         assert!(threads().is_empty());
         let ring = start();
         park_on(ring.nop()).unwrap();
+        // A thread of the pool's has its maker's name until it gets to its own.
+        until("there is one thread", || threads().len() == 1);
         let found = threads();
         let [thread] = &found[..] else { panic!("one thread, not {found:?}") };
         let mask = |task: &std::path::Path| {
