@@ -208,6 +208,15 @@ pub(crate) mod plain {
 pub(crate) use std::sync::mpsc;
 pub(crate) use std::thread::{available_parallelism, panicking};
 
+/// Something that others may change is about to be looked at, in memory that a checker does not see.
+#[cfg(not(all(test, shuttle)))]
+pub(crate) const fn look() {}
+
+#[cfg(all(test, shuttle))]
+pub(crate) fn look() {
+    shuttle::thread::yield_now();
+}
+
 /// Parks for so long at most. In a story time does not pass, and whoever is parked is unparked.
 #[cfg(not(all(test, any(loom, shuttle))))]
 pub(crate) use std::thread::park_timeout;

@@ -462,28 +462,39 @@ fn time_at(address: u64) -> Duration {
     Duration::new(seconds, u32::try_from(nanoseconds).unwrap())
 }
 
-/// The bell of the newest ring.
-pub(crate) struct Bell(Arc<Wire>);
+/// The bell of the newest ring: an eventfd, or messages.
+pub(crate) struct Bell {
+    wire: Arc<Wire>,
+    by_message: bool,
+}
 
 impl Bell {
     #[allow(clippy::unnecessary_wraps)] // As Linux.
     pub(crate) fn new() -> Result<Self, Errno> {
-        Ok(Self(NEWEST.take().expect("a ring is made before its bell")))
+        let wire = NEWEST.take().expect("a ring is made before its bell");
+        Ok(Self { wire, by_message: choose(2) == 1 })
     }
 
     pub(crate) fn ring(&self) {
-        let mut state = self.0.state.lock();
+        let mut state = self.wire.state.lock();
+        if self.by_message {
+            self.call(&mut state, Token::own(Own::Message).user_data());
+            return;
+        }
         state.ringing = true;
         if let Some(user_data) = state.watching.take() {
-            state.answer(user_data, 1);
-            let cqe = state.backlog.pop_back().unwrap();
-            // Behind what waits already, if anything does.
-            if !state.backlog.is_empty() || !self.0.give(&state, cqe) {
-                state.backlog.push_back(cqe);
-                self.0.overflowed.store(true, Ordering::Release);
-            }
-            self.0.came.notify_all();
+            self.call(&mut state, user_data);
         }
+    }
+
+    fn call(&self, state: &mut State, user_data: u64) {
+        let cqe = Cqe { user_data, result: 1, flags: 0 };
+        // Behind what waits already, if anything does.
+        if !state.backlog.is_empty() || !self.wire.give(state, cqe) {
+            state.backlog.push_back(cqe);
+            self.wire.overflowed.store(true, Ordering::Release);
+        }
+        self.wire.came.notify_all();
     }
 
     #[allow(clippy::unused_self)] // As Linux.
@@ -491,13 +502,12 @@ impl Bell {
         false
     }
 
-    #[allow(clippy::unused_self)] // As Linux.
     pub(crate) const fn needs_a_watch(&self) -> bool {
-        true
+        !self.by_message
     }
 
     pub(crate) fn silence(&self) {
-        self.0.state.lock().ringing = false;
+        self.wire.state.lock().ringing = false;
     }
 }
 

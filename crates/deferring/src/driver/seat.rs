@@ -185,6 +185,15 @@ impl Seat {
     pub(crate) fn silence(&self) {
         self.bell.silence();
     }
+
+    /// For any other, that found it ringing while nobody was asleep. Somebody may be by now, and
+    /// have been called since.
+    pub(crate) fn silence_unseated(&self) {
+        self.bell.silence();
+        if self.is_awaited() {
+            self.bell.ring();
+        }
+    }
 }
 
 /// The seat, taken.

@@ -11,7 +11,7 @@ mod of_loom;
 mod of_shuttle;
 
 use std::cell::Cell;
-use std::future::{Future, IntoFuture};
+use std::future::{Future, IntoFuture, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll, Wake, Waker};
@@ -24,7 +24,7 @@ use crate::driver::models::{Spin, poll_turns, run};
 use crate::fd::{Fd, Lease};
 use crate::op::{Class, Op, Opcode, Place, Sqe};
 use crate::sync::thread::{self, Thread};
-use crate::sync::{Arc, mpsc};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering, mpsc};
 
 thread_local! {
     static NAMES: Cell<u64> = const { Cell::new(0) };
@@ -124,6 +124,32 @@ unsafe impl Op for Ask {
 
     fn decode(self, result: io::Result<u32>) -> io::Result<u32> {
         result
+    }
+}
+
+/// A flag that a future can wait for.
+#[derive(Default)]
+struct Flag {
+    raised: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Flag {
+    fn raise(&self) {
+        self.raised.store(true, Ordering::SeqCst);
+        let waker = self.waker.lock().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    async fn wait(&self) {
+        poll_fn(|cx| {
+            *self.waker.lock() = Some(cx.waker().clone());
+            let raised = self.raised.load(Ordering::SeqCst);
+            if raised { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 }
 

@@ -3,11 +3,10 @@
 //! A story that hangs is a wake-up that is lost: loom says "deadlock". The bounds on preemptions
 //! are what ends within a minute; each story says its own.
 
-use std::future::poll_fn;
-use std::task::{Poll, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
-use super::{Ask, Unparks, alive, begin, host, keeper, park_on, ring};
+use super::{Ask, Flag, Unparks, alive, begin, host, keeper, park_on, ring};
 use crate::backend::toy;
 use crate::block_on;
 use crate::fd::Fd;
@@ -33,32 +32,6 @@ fn spawn<T: Send + 'static>(
 
 /// In words.
 const STACK: usize = 32 << 10;
-
-/// A flag that a future can wait for.
-#[derive(Default)]
-struct Flag {
-    raised: AtomicBool,
-    waker: Mutex<Option<Waker>>,
-}
-
-impl Flag {
-    fn raise(&self) {
-        self.raised.store(true, Ordering::SeqCst);
-        let waker = self.waker.lock().take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    async fn wait(&self) {
-        poll_fn(|cx| {
-            *self.waker.lock() = Some(cx.waker().clone());
-            let raised = self.raised.load(Ordering::SeqCst);
-            if raised { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-    }
-}
 
 // Leases and closes.
 

@@ -10,7 +10,7 @@ use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner};
 
-use super::{Ask, alive, begin, host, keeper, park_on, ring};
+use super::{Ask, Flag, alive, begin, host, keeper, park_on, ring};
 use crate::backend::toy;
 use crate::op::{Class, Direction, Kind, Place};
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, thread};
@@ -246,6 +246,30 @@ fn shuttle_who_waits_by_hand_hears_of_all_that_others_did() {
         }
         other.join().unwrap();
         drop(handle);
+    });
+}
+
+/// One sleeps in the ring, for nothing of the ring's; another wakes it; a third reaps by hand what it
+/// has sent, and comes by the call that is not for it.
+#[test]
+fn shuttle_a_reap_by_hand_leaves_the_call_to_the_sleeper() {
+    tell(30 * ITERATIONS, || {
+        let (ring, flag) = (ring(4), Arc::new(Flag::default()));
+        let waker = {
+            let flag = Arc::clone(&flag);
+            thread::spawn(move || flag.raise())
+        };
+        let reaper = {
+            let ring = ring.clone();
+            thread::spawn(move || {
+                ring.queue(Ask::now()).detach();
+                let _ = ring.submit();
+                ring.reap().unwrap();
+            })
+        };
+        block_on(&ring, flag.wait());
+        waker.join().unwrap();
+        reaper.join().unwrap();
     });
 }
 

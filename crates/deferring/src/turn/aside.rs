@@ -109,6 +109,7 @@ impl Core {
 
     /// The next CQE, the kernel's or the pool's.
     pub(super) fn pop_any(&mut self) -> Option<Cqe> {
+        crate::sync::look();
         let Self { cq, aside, .. } = self;
         cq.pop().or_else(|| {
             let aside = aside.as_mut()?;

@@ -52,7 +52,14 @@ impl Core {
     ///
     /// The bell's CQE is for a thread that sleeps in the ring. If one may be about to, another
     /// leaves the CQE where it is, and stops there: nobody oversleeps a CQE that is in the CQ.
-    fn reap_batch(&mut self, most: usize, leave_bell: bool, found: &mut Found) -> usize {
+    /// `is_anothers` is asked when the CQE is there: before, it would not know of a sleeper that was
+    /// called since.
+    fn reap_batch(
+        &mut self,
+        most: usize,
+        is_anothers: impl Fn() -> bool,
+        found: &mut Found,
+    ) -> usize {
         let (mut popped, mut time_is_up) = (0, false);
         while popped < most {
             let Some(cqe) = self.pop_any() else { break };
@@ -60,7 +67,7 @@ impl Core {
                 Completed::Op => found.ops += 1,
                 Completed::Other => {}
                 Completed::CancelAgain => found.cancel_again = true,
-                Completed::Own(own) if leave_bell && own.is_call() => {
+                Completed::Own(own) if own.is_call() && is_anothers() => {
                     self.cq.put_back();
                     found.left_bell = true;
                     break;
@@ -79,12 +86,11 @@ impl Core {
     }
 
     /// As [`reap_batch`](Self::reap_batch), up to the first CQE that is not about the ring's own.
-    /// The bell's is, with `bell`.
-    fn reap_own(&mut self, bell: bool, found: &mut Found) {
+    fn reap_own(&mut self, is_anothers: impl Fn() -> bool, found: &mut Found) {
         let mut time_is_up = false;
         while let Some(cqe) = self.cq.pop() {
             match Token::from_user_data(cqe.user_data).own_kind() {
-                Some(own) if bell || !own.is_call() => {
+                Some(own) if !own.is_call() || !is_anothers() => {
                     self.inflight.complete(cqe, &mut found.after);
                     time_is_up |= self.own_answered(own);
                     self.bell_armed &= own != Own::Bell;
@@ -178,7 +184,7 @@ impl Shared {
             let mut found = Found { leave_unsent, ..Found::default() };
             let popped = self.collect(REAP_BATCH.min(left), false, &mut found);
             if found.bell {
-                self.seat.silence();
+                self.seat.silence_unseated();
             }
             left -= popped;
             ops += found.ops;
@@ -280,12 +286,10 @@ impl Shared {
             return;
         }
         let mut found = Found::default();
-        // The bell is this thread's, if no other waits for it.
-        let bell = !self.seat.is_awaited();
-        self.lock().reap_own(bell, &mut found);
+        self.lock().reap_own(|| self.seat.is_awaited(), &mut found);
         self.kernel.end_reap();
         if found.bell {
-            self.seat.silence();
+            self.seat.silence_unseated();
         }
         self.tell_later(found.ops);
         self.deliver_to(found, calls);
@@ -305,8 +309,7 @@ impl Shared {
         if !found.after.has_room() {
             found.after = std::mem::take(&mut core.spare);
         }
-        let leave_bell = !seated && self.seat.is_awaited();
-        let popped = core.reap_batch(most, leave_bell, found);
+        let popped = core.reap_batch(most, || !seated && self.seat.is_awaited(), found);
         drop(core);
         // Before anything is sent: a pool beside the kernel is watched again then.
         self.kernel.end_reap();
