@@ -13,13 +13,18 @@ use crate::inflight::{POISONED, SATURATED};
 ///
 /// `ERESTARTSYS` and its kin (512 to 516) are the kernel's own words for "interrupted", which
 /// io_uring lets out raw when a submitting thread exits (Linux 6.18); they become `EINTR`.
+#[inline]
 pub(crate) fn result(raw: i32) -> io::Result<u32> {
-    match u32::try_from(raw) {
-        Ok(value) => Ok(value),
-        Err(_) if is_restart(-raw) => Err(Errno::INTR.into()),
-        Err(_) if raw == SATURATED => Err(saturated()),
-        Err(_) if raw == POISONED => Err(poisoned(Errno::PERM)),
-        Err(_) => Err(io::Error::from_raw_os_error(-raw)),
+    u32::try_from(raw).map_err(|_| failure(raw))
+}
+
+#[cold]
+fn failure(raw: i32) -> io::Error {
+    match raw {
+        SATURATED => saturated(),
+        POISONED => poisoned(Errno::PERM),
+        _ if is_restart(-raw) => Errno::INTR.into(),
+        _ => io::Error::from_raw_os_error(-raw),
     }
 }
 

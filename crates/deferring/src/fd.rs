@@ -301,16 +301,19 @@ impl Lease {
 
     /// What is behind it. Asks the kernel the first time, with a system call; and reads the list of
     /// mounts when it meets a mount for the first time.
+    #[inline]
     pub(crate) fn nature(&self) -> Nature {
-        let Ok(fd) = self.try_as_fd() else { return Nature::Stream };
-        self.0.as_ref().map_or(Nature::Stream, |shared| {
-            let known = shared.nature.load(Ordering::Relaxed);
-            Nature::from_byte(known & !(DIRECT_KNOWN | DIRECT)).unwrap_or_else(|| {
-                let nature = Nature::of(fd);
-                shared.nature.fetch_or(nature.to_byte(), Ordering::Relaxed);
-                nature
-            })
-        })
+        let Some(shared) = &self.0 else { return Nature::Stream };
+        let known = shared.nature.load(Ordering::Relaxed);
+        Nature::from_byte(known & !(DIRECT_KNOWN | DIRECT)).unwrap_or_else(|| self.find_nature())
+    }
+
+    #[cold]
+    fn find_nature(&self) -> Nature {
+        let (Ok(fd), Some(shared)) = (self.try_as_fd(), &self.0) else { return Nature::Stream };
+        let nature = Nature::of(fd);
+        shared.nature.fetch_or(nature.to_byte(), Ordering::Relaxed);
+        nature
     }
 
     /// Whether transfers go past the page cache (`O_DIRECT`), as of the first time that somebody

@@ -31,6 +31,8 @@ pub struct Handle<T: Op> {
     claim: Claim<T>,
     /// The result has been taken, or given up.
     over: AtomicBool,
+    /// How often the ring had been reaped when the op was queued.
+    reaps: u32,
     polled: bool,
     /// The last poll was put off so that other tasks have their turn.
     held_back: bool,
@@ -51,7 +53,9 @@ impl<T: Op> Handle<T> {
             Ok(token) => Claim::Slot(token),
             Err(refused) => Claim::Refused(Mutex::new(Some(Box::new(refused)))),
         };
-        Self { shared, claim, over: AtomicBool::new(false), polled: false, held_back: false }
+        let reaps = shared.reaps();
+        let over = AtomicBool::new(false);
+        Self { shared, claim, over, reaps, polled: false, held_back: false }
     }
 
     /// The output, if it is here and has not been taken. It is here after a
@@ -195,7 +199,9 @@ impl<T: Op> Future for Handle<T> {
                 if first {
                     driver::turn_before_first_poll(&this.shared, cx.waker());
                 }
-                match this.shared.poll_op::<T>(*token, first, cx, &this.over) {
+                // Most often not, if it was queued since; then a waker will be needed.
+                let may_be_done = !first || this.reaps != this.shared.reaps();
+                match this.shared.poll_op::<T>(*token, may_be_done, cx, &this.over) {
                     Poll::Ready(output) => output,
                     Poll::Pending => {
                         this.shared.seat.host.rests();
@@ -216,7 +222,10 @@ impl<T: Op> Future for Handle<T> {
 
 impl<T: Op> Drop for Handle<T> {
     fn drop(&mut self) {
-        self.let_go(false);
+        // Most often it is; and to ask costs less than to swap.
+        if !self.over.load(Ordering::Acquire) {
+            self.let_go(false);
+        }
     }
 }
 

@@ -96,9 +96,6 @@ impl Host {
     /// Whether a task that awaits an op alone may turn the ring itself: for some time nobody else
     /// has polled a handle. Where there are several, their ops go out together.
     fn is_alone(&self, waker: &Waker) -> bool {
-        if !self.in_place.load(Ordering::Relaxed) {
-            return false;
-        }
         let task = waker.data().addr();
         if self.last_task.load(Ordering::Relaxed) != task {
             self.last_task.store(task, Ordering::Relaxed);
@@ -123,8 +120,16 @@ impl Host {
     }
 
     /// Calls the task, if it waits.
+    #[inline]
     pub(crate) fn call(&self) {
-        if self.idle.load(Ordering::SeqCst) && self.idle.swap(false, Ordering::SeqCst) {
+        if self.idle.load(Ordering::SeqCst) {
+            self.call_idle();
+        }
+    }
+
+    #[cold]
+    fn call_idle(&self) {
+        if self.idle.swap(false, Ordering::SeqCst) {
             let waker = self.waker.lock().take();
             if let Some(waker) = waker {
                 waker.wake();
@@ -223,8 +228,13 @@ fn take_turn(shared: &Shared, send: impl FnOnce(&Shared) -> Result<(), Errno>) -
 
 /// What is queued goes out now, if the task that polls is alone: what ends at once is there at
 /// once, without a way through the reactor.
+#[inline]
 pub(crate) fn turn_before_first_poll(shared: &Shared, waker: &Waker) {
-    if shared.seat.host.is_alone(waker) && !shared.has_no_use_for_a_task() {
+    let host = &shared.seat.host;
+    if host.in_place.load(Ordering::Relaxed)
+        && host.is_alone(waker)
+        && !shared.has_no_use_for_a_task()
+    {
         take_turn(shared, Shared::submit_seated);
     }
 }

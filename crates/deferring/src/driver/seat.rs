@@ -113,11 +113,13 @@ impl Seat {
         Asleep { seat: self }
     }
 
+    #[inline]
     pub(crate) fn is_asleep(&self) -> bool {
         self.asleep.load(Ordering::SeqCst)
     }
 
     /// Calls whoever turns the ring, if they rest: there is something to send.
+    #[inline]
     pub(crate) fn call_sleeper(&self) {
         if self.is_asleep() {
             if !self.called.swap(true, Ordering::SeqCst) {

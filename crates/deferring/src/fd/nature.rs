@@ -12,9 +12,10 @@ use super::mounts;
 
 /// What is behind a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)] // As a byte for an atomic; 0 is "not asked yet".
 pub(crate) enum Nature {
     /// A pipe, socket, eventfd: the kernel waits for it without a thread.
-    Stream,
+    Stream = 1,
     /// A terminal, or a device like one: the same for reads, but a write that finds little room
     /// blocks whoever makes it.
     Terminal,
@@ -77,26 +78,19 @@ impl Nature {
         }
     }
 
-    /// As a byte for an atomic; 0 is "not asked yet".
     pub(super) const fn to_byte(self) -> u8 {
-        match self {
-            Self::Stream => 1,
-            Self::Disk => 2,
-            Self::Local => 3,
-            Self::Remote => 4,
-            Self::Ready => 5,
-            Self::Terminal => 6,
-        }
+        self as u8
     }
 
+    #[inline]
     pub(super) const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             1 => Some(Self::Stream),
-            2 => Some(Self::Disk),
-            3 => Some(Self::Local),
-            4 => Some(Self::Remote),
-            5 => Some(Self::Ready),
-            6 => Some(Self::Terminal),
+            2 => Some(Self::Terminal),
+            3 => Some(Self::Ready),
+            4 => Some(Self::Disk),
+            5 => Some(Self::Local),
+            6 => Some(Self::Remote),
             _ => None,
         }
     }

@@ -90,8 +90,12 @@ pub(crate) struct Admission {
     /// Given back by the kernel undone, several times: to go again at the next tick.
     pub(crate) paused: Queue,
     crews: [Crew; Kind::COUNT],
+    /// How many wait in all lanes but `fresh`.
+    others: usize,
     at: usize,
     deficits: [i32; LANES.len()],
+    /// Turns matter: somebody else could have been served last.
+    in_turn: bool,
     tick: u32,
     /// A canary is to be sent with the next batch.
     canary_wanted: bool,
@@ -121,8 +125,10 @@ impl Admission {
             ready: Queue::new(),
             paused: Queue::new(),
             crews: [Crew::new(), Crew::new(), Crew::new(), Crew::new()],
+            others: 0,
             at: 0,
             deficits: [QUANTUM, 0, 0, 0, 0, 0],
+            in_turn: false,
             tick: 1,
             canary_wanted: false,
             canaries: VecDeque::new(),
@@ -139,15 +145,34 @@ impl Admission {
 
     /// How many ops wait, wherever.
     pub(crate) fn waiting(&self) -> usize {
-        let crews: usize = self.crews.iter().map(|crew| crew.waiting.len()).sum();
-        self.fresh.len() + self.ready.len() + self.paused.len() + crews
+        self.fresh.len() + self.paused.len() + self.others
+    }
+
+    pub(crate) const fn has_only_fresh(&self) -> bool {
+        self.others == 0
     }
 
     pub(crate) const fn now(&self) -> u32 {
         self.tick
     }
 
-    pub(crate) fn lane(&mut self, lane: Lane) -> &mut Queue {
+    pub(crate) fn push(&mut self, lane: Lane, rows: &mut impl Links, index: u32) {
+        self.others += usize::from(lane != Lane::Fresh);
+        self.lane(lane).push_back(rows, index);
+    }
+
+    /// The first of a lane that can be served.
+    pub(crate) fn pop(&mut self, lane: Lane, rows: &mut impl Links) -> u32 {
+        self.others -= usize::from(lane != Lane::Fresh);
+        self.lane(lane).pop_front(rows).expect("a lane that can be served")
+    }
+
+    pub(crate) fn remove(&mut self, lane: Lane, rows: &mut impl Links, index: u32) {
+        self.others -= usize::from(lane != Lane::Fresh);
+        self.lane(lane).remove(rows, index);
+    }
+
+    pub(super) const fn lane(&mut self, lane: Lane) -> &mut Queue {
         match lane {
             Lane::Fresh => &mut self.fresh,
             Lane::Ready => &mut self.ready,
@@ -190,11 +215,20 @@ impl Admission {
 
     /// Whether anything could be sent.
     pub(crate) fn can_serve_any(&self, fresh: bool) -> bool {
-        LANES.iter().any(|&lane| self.can_serve(lane, fresh))
+        self.can_serve(Lane::Fresh, fresh)
+            || self.others > 0 && LANES.iter().any(|&lane| self.can_serve(lane, fresh))
     }
 
-    /// The lane whose turn it is.
+    /// The lane whose turn it is. Where there is but one, that one.
     pub(crate) fn next(&mut self, fresh: bool) -> Option<Lane> {
+        self.in_turn = self.others > 0;
+        if self.in_turn {
+            return self.next_in_turn(fresh);
+        }
+        self.can_serve(Lane::Fresh, fresh).then_some(Lane::Fresh)
+    }
+
+    fn next_in_turn(&mut self, fresh: bool) -> Option<Lane> {
         if !self.can_serve_any(fresh) {
             return None;
         }
@@ -215,8 +249,10 @@ impl Admission {
     }
 
     /// Charges the lane that was served last.
-    pub(crate) const fn charge(&mut self, cost: i32) {
-        self.deficits[self.at] -= cost;
+    pub(crate) fn charge(&mut self, cost: impl FnOnce() -> i32) {
+        if self.in_turn {
+            self.deficits[self.at] -= cost();
+        }
     }
 
     pub(crate) const fn disk_went(&mut self) {
@@ -438,11 +474,11 @@ mod tests {
     /// Takes whatever is next, if anything, and makes it hold a credit if it is of a kind.
     fn send(admission: &mut Admission, rows: &mut Vec<Link>, cost: i32) -> Option<Lane> {
         let lane = admission.next(true)?;
-        let index = admission.lane(lane).pop_front(rows).unwrap();
+        let index = admission.pop(lane, rows);
         if let Lane::Kind(kind) = lane {
             admission.holders(kind).push_back(rows, index);
         }
-        admission.charge(cost);
+        admission.charge(|| cost);
         Some(lane)
     }
 
@@ -450,7 +486,7 @@ mod tests {
     fn credits_that_are_out_are_not_taken_away_when_a_crowd_has_gone() {
         let (mut admission, mut rows, kind) = (Admission::new(100), rows(64), Kind::Open);
         for index in 0..64 {
-            admission.lane(Lane::Kind(kind)).push_back(&mut rows, index);
+            admission.push(Lane::Kind(kind), &mut rows, index);
         }
         while send(&mut admission, &mut rows, 1).is_some() {}
         admission.begin_ticks();
@@ -461,7 +497,7 @@ mod tests {
             admission.ended(kind);
         }
         for index in 0..8 {
-            admission.lane(Lane::Kind(kind)).push_back(&mut rows, index);
+            admission.push(Lane::Kind(kind), &mut rows, index);
         }
         while send(&mut admission, &mut rows, 1).is_some() {}
         admission.tick(&mut rows, |_, _| 2, |_, _| {});
@@ -489,15 +525,15 @@ mod tests {
             let fill = |admission: &mut Admission, rows: &mut Vec<Link>| {
                 for (at, &lane) in (0..).zip(&LANES) {
                     if admission.lane(lane).is_empty() && at != u32::try_from(empty).unwrap() {
-                        admission.lane(lane).push_back(rows, at);
+                        admission.push(lane, rows, at);
                     }
                 }
             };
             for cost in costs.iter().cycle().take(20 * window) {
                 fill(&mut admission, &mut rows);
                 let served = admission.next(true).unwrap();
-                admission.lane(served).pop_front(&mut rows);
-                admission.charge(*cost);
+                admission.pop(served, &mut rows);
+                admission.charge(|| *cost);
                 for (at, &lane) in LANES.iter().enumerate() {
                     waited[at] = if lane == served || at == empty { 0 } else { waited[at] + 1 };
                     prop_assert!(waited[at] < window, "{lane:?} waits for {}", waited[at]);

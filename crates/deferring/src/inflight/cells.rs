@@ -27,6 +27,8 @@ pub(crate) struct Vtable {
     pub(crate) opcode: Opcode,
     /// Whether the op may be sent again.
     pub(crate) again: bool,
+    /// Whether it is there to end others.
+    pub(crate) ends_others: bool,
     /// Whether the op uses a descriptor.
     /// # Safety
     /// As for `encode`, but the kernel may hold the op: only its leases are looked at.
@@ -54,6 +56,10 @@ impl<T: Op> VtableOf<T> {
     const VTABLE: Vtable = Vtable {
         opcode: T::CODE,
         again: T::AGAIN,
+        ends_others: matches!(
+            T::CODE,
+            Opcode::ASYNC_CANCEL | Opcode::POLL_REMOVE | Opcode::TIMEOUT_REMOVE
+        ),
         uses: Self::uses,
         encode: Self::encode,
         let_go: Self::let_go,
@@ -101,6 +107,7 @@ unsafe fn locate<T>(cell: NonNull<u8>) -> NonNull<T> {
 ///
 /// # Safety
 /// The cell is empty, and nobody else touches it meanwhile.
+#[inline]
 unsafe fn put<T: Op>(cell: NonNull<u8>, op: T) {
     if fits::<T>() {
         // SAFETY: it fits in size and alignment, and the caller vouches for the cell.
@@ -118,6 +125,7 @@ unsafe fn put<T: Op>(cell: NonNull<u8>, op: T) {
 ///
 /// # Safety
 /// The cell holds a live `T`, and the kernel has let go of it.
+#[inline]
 pub(crate) unsafe fn take<T: Op>(cell: NonNull<u8>) -> T {
     // SAFETY: passed on.
     let op = unsafe { locate::<T>(cell) };
@@ -165,23 +173,38 @@ impl Cells {
         &VtableOf::<T>::VTABLE
     }
 
-    /// The cell's address, which is final. Makes the page if it is new.
-    pub(crate) fn at(&mut self, index: u32) -> NonNull<u8> {
+    /// The address of a cell that was made, which is final.
+    #[inline]
+    pub(crate) fn at(&self, index: u32) -> NonNull<u8> {
         let (page, cell) = (index as usize / PAGE_CELLS, index as usize % PAGE_CELLS);
-        while self.pages.len() <= page {
+        // SAFETY: `cell` is below `PAGE_CELLS`, so the result is inside the page.
+        unsafe { self.pages[page].add(cell * CELL_BYTES) }
+    }
+
+    /// Makes the cell's page, if it is new.
+    #[inline]
+    fn make(&mut self, index: u32) {
+        if self.pages.len() <= index as usize / PAGE_CELLS {
+            self.grow(index);
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self, index: u32) {
+        while self.pages.len() <= index as usize / PAGE_CELLS {
             // SAFETY: `PAGE` is not of size zero.
             let new = unsafe { alloc(PAGE) };
             self.pages.push(NonNull::new(new).unwrap_or_else(|| handle_alloc_error(PAGE)));
         }
-        // SAFETY: `cell` is below `PAGE_CELLS`, so the result is inside the page.
-        unsafe { self.pages[page].add(cell * CELL_BYTES) }
     }
 
     /// Stores an op.
     ///
     /// # Safety
     /// The cell of this index is empty.
+    #[inline]
     pub(crate) unsafe fn put<T: Op>(&mut self, index: u32, op: T) {
+        self.make(index);
         // SAFETY: passed on; `&mut self` keeps others away.
         unsafe { put(self.at(index), op) }
     }

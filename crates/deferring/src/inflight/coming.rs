@@ -1,23 +1,32 @@
 //! What the kernel's answers mean: ops that end, ops that go again, cancels that are answered.
 //!
 //! Not: how ops went (`going.rs`), nor which results are the user's (`slot.rs`).
+#![allow(unsafe_code)] // The table vouches for what is in a cell.
 
-use super::admission::{Lane, kind_of};
+use super::admission::Lane;
 use super::recall::RECALLED;
 use super::slot::{
-    Cancel, CancelThen, Circumstances, Event, State, TRIES_MAX, Verdict, cancel_answered, verdict,
-    was_cut_short,
+    Cancel, CancelThen, Circumstances, Event, State, TRIES_MAX, Verdict, cancel_answered, step,
+    verdict, was_cut_short,
 };
 use super::table::{List, Marks};
 use super::token::Kind;
 use super::{After, CANCELED, CancelOutcome, Completed, Inflight, Own, Token};
-use crate::op::{Class, Cqe};
+use crate::op::Cqe;
 use crate::planted::{self, Bug};
 use crate::trace::Note;
 
 impl Inflight {
     /// Moves the slot on by one CQE. Whoever is to be woken is noted in `after`.
+    #[inline]
     pub(crate) fn complete(&mut self, cqe: Cqe, after: &mut After) -> Completed {
+        if self.complete_plainly(&cqe, after) {
+            return Completed::Op;
+        }
+        self.complete_anything(cqe, after)
+    }
+
+    fn complete_anything(&mut self, cqe: Cqe, after: &mut After) -> Completed {
         let token = Token::from_user_data(cqe.user_data);
         match token.kind() {
             Kind::Op => self.complete_op(token, cqe, after),
@@ -53,7 +62,7 @@ impl Inflight {
             return Completed::Op;
         }
         let vtable = row.vtable.expect("an op in the kernel has a vtable");
-        let worker = matches!(row.class, Class::Worker(_)) || row.marks.has(Marks::DISK);
+        let worker = row.is_worker() || row.marks.has(Marks::DISK);
         let now = Circumstances {
             asked: row.cancel != Cancel::None
                 || row.marks.has(Marks::REMOVED)
@@ -101,10 +110,40 @@ impl Inflight {
         }
     }
 
+    /// Most often that is all: an op that holds nothing but its place in the kernel has ended well.
+    /// False if there is more to it, and nothing is done.
+    #[inline(always)] // Of the two that call `complete`, one does so for each op.
+    fn complete_plainly(&mut self, cqe: &Cqe, after: &mut After) -> bool {
+        let token = Token::from_user_data(cqe.user_data);
+        if cqe.flags != 0 || cqe.result < 0 || token.kind() != Kind::Op {
+            return false;
+        }
+        let index = token.index();
+        let Some(row) = self.table.get(token) else { return false };
+        if row.state != State::Submitted || !row.is_plain() {
+            return false;
+        }
+        row.result = cqe.result;
+        (row.state, _) = step(State::Submitted, Event::LastCqe);
+        self.in_kernel[usize::from(row.class)] -= 1;
+        if row.marks.has(Marks::DISK) {
+            self.admission.disk_ended();
+        }
+        self.counters.ended.add(1);
+        let vtable = row.vtable.expect("an op that is done has a vtable");
+        if let Some(waker) = row.waker.take() {
+            after.wakers.push(waker);
+        }
+        // SAFETY: the cell holds the op, and the kernel has had its last word.
+        unsafe { (vtable.let_go)(self.cells.at(index), &mut after.leases) };
+        self.spans.end(index, cqe.result, &mut after.notes);
+        true
+    }
+
     /// Lines an op up that was in the kernel before.
     pub(super) fn go_again(&mut self, index: u32) {
         let row = self.table.at(index);
-        let lane = kind_of(row.class).map_or(Lane::Ready, Lane::Kind);
+        let lane = row.kind().map_or(Lane::Ready, Lane::Kind);
         if lane != Lane::Ready {
             row.key = self.admission.now();
         }

@@ -3,7 +3,7 @@
 //! Not: the order (`admission.rs`, `turnstile.rs`), nor how they come back (`coming.rs`).
 #![allow(unsafe_code)] // The table vouches for what is in a cell.
 
-use super::admission::{Lane, kind_of};
+use super::admission::Lane;
 use super::slot::{Event, State, Then, step};
 use super::table::{List, Marks};
 use super::{Inflight, Token};
@@ -11,12 +11,68 @@ use crate::op::{AsyncCancel, Opcode, Place, Sqe};
 use crate::planted::{self, Bug};
 
 impl Inflight {
+    /// Whether nothing but their order matters of what is new: there is nothing else.
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.linked
+            && !self.own_cancels
+            && self.cancel_lane.is_empty()
+            && self.admission.has_only_fresh()
+    }
+
+    /// So many of what is new may be written, of `most`.
+    pub(crate) fn writable(&self, most: usize) -> usize {
+        most.min(self.admission.fresh.len())
+    }
+
+    /// What [`admit`](Self::admit) does where [`is_plain`](Self::is_plain), for an op that needs
+    /// nothing but to be written. False if it needs more, or there is none.
+    #[inline(always)] // Of the two that call it, one does so for each op.
+    pub(crate) fn admit_plainly(&mut self, sqe: &mut Sqe) -> bool {
+        let Some(index) = self.admission.fresh.front() else { return false };
+        if self.linked {
+            return false; // To the next one, by the one before.
+        }
+        let row = self.table.at(index);
+        let vtable = row.vtable.expect("a waiting row has an op");
+        if row.needs_more_than_room() || vtable.ends_others {
+            return false;
+        }
+        *sqe = Sqe { opcode: vtable.opcode, ..Sqe::EMPTY };
+        // SAFETY: a waiting row's cell holds its op, of this vtable's type.
+        unsafe { (vtable.encode)(self.cells.at(index), sqe) };
+        sqe.user_data = Token::new(index, row.generation).user_data();
+        let (state, then) = step(row.state, Event::Admit);
+        assert_eq!(then, Then::Nothing);
+        row.state = state;
+        row.list = List::None;
+        self.in_kernel[usize::from(row.class)] += 1;
+        if row.marks.has(Marks::DISK) {
+            self.admission.disk_went();
+        }
+        let next = row.link.next;
+        self.admission.fresh.unlink_front(next);
+        if sqe.flags != 0 {
+            self.tie(index, sqe);
+        }
+        true
+    }
+
+    /// So many were written by [`admit_plainly`](Self::admit_plainly).
+    pub(crate) const fn admitted(&mut self, count: usize) {
+        self.asked = self.asked.saturating_sub(count);
+    }
+
     /// Writes the next SQE: cancels first (P4), then ops, lane by lane. False if nothing may go
     /// now. `fresh` is how many of the new may be looked at; not all of them are at once, if many
     /// have to wait.
     pub(crate) fn admit(&mut self, sqe: &mut Sqe, fresh: &mut usize) -> bool {
         const LOOKS_MAX: usize = 256;
-        if self.admit_cancel(sqe) {
+        if self.is_plain() && *fresh > 0 && self.admit_plainly(sqe) {
+            *fresh -= 1;
+            self.admitted(1);
+            return true;
+        }
+        if (self.own_cancels || !self.cancel_lane.is_empty()) && self.admit_cancel(sqe) {
             return true;
         }
         let mut looks = 0..LOOKS_MAX;
@@ -24,18 +80,18 @@ impl Inflight {
             if looks.next().is_none() {
                 return false;
             }
-            let queue = self.admission.lane(lane);
-            let index = queue.pop_front(&mut self.table).expect("a lane that can be served");
-            self.table.at(index).list = List::None;
+            let index = self.admission.pop(lane, &mut self.table);
             if lane == Lane::Fresh {
                 *fresh -= 1;
                 self.asked = self.asked.saturating_sub(1);
-                if !self.may_go(index) {
+                let row = self.table.at(index);
+                let waits = row.is_worker() || row.marks.has(Marks::TURNSTILE);
+                if waits && !self.may_go(index) {
                     continue;
                 }
             }
             self.go(index, sqe);
-            self.admission.charge(Place::cost(sqe));
+            self.admission.charge(|| Place::cost(sqe));
             return true;
         }
         false
@@ -62,10 +118,11 @@ impl Inflight {
         false
     }
 
-    /// Whether a new op may go. If not, it is put where it waits for that.
+    /// Whether a new op may go that needs a worker or passes a turnstile. If not, it is put where it
+    /// waits for that.
     fn may_go(&mut self, index: u32) -> bool {
         let row = self.table.at(index);
-        if let Some(kind) = kind_of(row.class) {
+        if let Some(kind) = row.kind() {
             let may = row.marks.has(Marks::MAY_BLOCK) || self.admission.may_go(kind);
             if !may {
                 row.key = self.admission.now();
@@ -73,50 +130,40 @@ impl Inflight {
             }
             return may;
         }
-        if row.marks.has(Marks::TURNSTILE) {
-            let key = row.key;
-            let may = self.turnstiles.pass(&mut self.table, key, index);
-            let row = self.table.at(index);
-            row.marks.set(Marks::PASSES, may);
-            row.list = if may { List::None } else { List::Behind };
-            return may;
-        }
-        true
+        let key = row.key;
+        let may = self.turnstiles.pass(&mut self.table, key, index);
+        let row = self.table.at(index);
+        row.marks.set(Marks::PASSES, may);
+        row.list = if may { List::None } else { List::Behind };
+        may
     }
 
     /// The op goes to the kernel.
     fn go(&mut self, index: u32, sqe: &mut Sqe) {
-        const LINKS: u8 = 1 << 2 | 1 << 3;
         const ASYNC: u8 = 1 << 4;
-        let token = self.table.token(index);
         let row = self.table.at(index);
         let vtable = row.vtable.expect("a waiting row has an op");
         *sqe = Sqe { opcode: vtable.opcode, ..Sqe::EMPTY };
         // SAFETY: a waiting row's cell holds its op, of this vtable's type.
         unsafe { (vtable.encode)(self.cells.at(index), sqe) };
-        sqe.user_data = token.user_data();
-        if row.marks.has(Marks::IN_WORKER) {
-            sqe.flags |= ASYNC;
-        }
-        // Ops that the user linked end each other, and are not sent again one by one.
-        let linked = sqe.flags & LINKS != 0;
-        if std::mem::replace(&mut self.linked, linked) || linked {
-            row.marks.set(Marks::REMOVED, true);
-        }
-        self.cancels_by_others |= vtable.opcode == AsyncCancel::CODE;
-        let (class, marks) = (row.class, row.marks);
-        if let Some(target) = removed(sqe) {
-            self.expect_end(target);
-        }
-        let row = self.table.at(index);
+        sqe.user_data = Token::new(index, row.generation).user_data();
         let (state, then) = step(row.state, Event::Admit);
         assert_eq!(then, Then::Nothing);
         row.state = state;
-        self.in_kernel[class.index()] += 1;
+        row.list = List::None;
+        let (class, kind, marks) = (row.class, row.kind(), row.marks);
+        self.in_kernel[usize::from(class)] += 1;
         if marks.has(Marks::DISK) {
             self.admission.disk_went();
         }
-        if let Some(kind) = kind_of(class) {
+        if marks.has(Marks::IN_WORKER) {
+            sqe.flags |= ASYNC;
+        }
+        if sqe.flags != 0 || self.linked || vtable.ends_others {
+            self.tie(index, sqe);
+        }
+        if let Some(kind) = kind {
+            let row = self.table.at(index);
             row.key = self.admission.now();
             if marks.has(Marks::MAY_BLOCK) {
                 row.list = List::Stuck;
@@ -128,16 +175,30 @@ impl Inflight {
         }
     }
 
+    /// Notes what the op has to do with others.
+    fn tie(&mut self, index: u32, sqe: &Sqe) {
+        const LINKS: u8 = 1 << 2 | 1 << 3;
+        // Ops that the user linked end each other, and are not sent again one by one.
+        let linked = sqe.flags & LINKS != 0;
+        if std::mem::replace(&mut self.linked, linked) || linked {
+            self.table.at(index).marks.set(Marks::REMOVED, true);
+        }
+        self.cancels_by_others |= sqe.opcode == AsyncCancel::CODE;
+        if let Some(target) = removed(sqe) {
+            self.expect_end(target);
+        }
+    }
+
     /// The op is no longer in the kernel: its worker, its turn and its credit are free.
     pub(super) fn came_back(&mut self, index: u32) {
         let row = self.table.at(index);
-        let (class, marks) = (row.class, row.marks);
+        let (class, kind, marks) = (row.class, row.kind(), row.marks);
         let list = std::mem::replace(&mut row.list, List::None);
-        self.in_kernel[class.index()] -= 1;
+        self.in_kernel[usize::from(class)] -= 1;
         if marks.has(Marks::DISK) {
             self.admission.disk_ended();
         }
-        if let Some(kind) = kind_of(class) {
+        if let Some(kind) = kind {
             match list {
                 List::Holders => self.admission.holders(kind).remove(&mut self.table, index),
                 List::Stuck => self.admission.stuck(kind).remove(&mut self.table, index),

@@ -277,14 +277,14 @@ impl Inflight {
         let token = self.table.allocate(Cells::vtable::<T>(), place);
         // SAFETY: `allocate` gave us a row that was free, so its cell is empty.
         unsafe { self.cells.put(token.index(), op) };
-        self.line_up(token.index(), Lane::Fresh);
+        self.admission.push(Lane::Fresh, &mut self.table, token.index());
         self.counters.queued(self.admission.fresh.len());
         token
     }
 
     fn line_up(&mut self, index: u32, lane: Lane) {
         self.table.at(index).list = List::Lane(lane);
-        self.admission.lane(lane).push_back(&mut self.table, index);
+        self.admission.push(lane, &mut self.table, index);
     }
 
     // What handles ask.
@@ -299,19 +299,19 @@ impl Inflight {
     ) -> Taken<T> {
         let index = token.index();
         let row = self.table.get(token).expect("a handle's slot stays until the handle lets go");
+        if row.state == State::Done {
+            (row.state, _) = step(State::Done, Event::Take);
+            assert_eq!(row.vtable.map(|vtable| vtable.opcode), Some(T::CODE));
+            let result = row.result;
+            debug_assert!(row.watchers.is_none(), "woken when the result came");
+            self.table.release(index);
+            // SAFETY: a row that was done holds its op; the handle's type is the op's, as only
+            // `insert` makes tokens for handles; the last CQE is behind us.
+            let op = unsafe { cells::take::<T>(self.cells.at(index)) };
+            return Taken::Ready(op, result);
+        }
         let (state, then) = step(row.state, Event::Take);
         match then {
-            Then::Release => {
-                assert_eq!(row.vtable.map(|vtable| vtable.opcode), Some(T::CODE));
-                row.state = state;
-                let result = row.result;
-                debug_assert!(row.watchers.is_none(), "woken when the result came");
-                // SAFETY: a row that is done holds its op; the handle's type is the op's, as only
-                // `insert` makes tokens for handles; the last CQE is behind us.
-                let op = unsafe { cells::take::<T>(self.cells.at(index)) };
-                self.table.release(index);
-                Taken::Ready(op, result)
-            }
             Then::Pending => match (current, &row.waker) {
                 (None, _) => Taken::Pending,
                 (Some(current), Some(kept)) if kept.will_wake(current) => Taken::Pending,
@@ -325,7 +325,12 @@ impl Inflight {
                 row.state = state;
                 Taken::Lost
             }
-            Then::Nothing | Then::Wake | Then::Bury | Then::SendCancel | Then::Again => {
+            Then::Nothing
+            | Then::Release
+            | Then::Wake
+            | Then::Bury
+            | Then::SendCancel
+            | Then::Again => {
                 unreachable!("a take leads to {then:?}")
             }
         }
@@ -513,7 +518,7 @@ impl Inflight {
         let row = self.table.at(index);
         let key = row.key;
         match std::mem::replace(&mut row.list, List::None) {
-            List::Lane(lane) => self.admission.lane(lane).remove(&mut self.table, index),
+            List::Lane(lane) => self.admission.remove(lane, &mut self.table, index),
             List::Paused => self.admission.paused.remove(&mut self.table, index),
             List::Behind => self.turnstiles.leave(&mut self.table, key, index),
             list @ (List::None | List::Holders | List::Stuck) => {

@@ -171,8 +171,8 @@ const SATURATED_TICKS: u32 = 100;
 
 /// Numbers the turnstile of a place.
 fn turnstile(place: &Place) -> Option<u32> {
-    let (fd, direction) = place.turnstile?;
-    Some(2 * u32::try_from(fd).unwrap() + u32::from(matches!(direction, Direction::Out)))
+    let (_, number) = place.needs();
+    place.has(Place::TURNSTILE).then_some(number)
 }
 
 fn is_cut_short(result: i32) -> bool {
@@ -278,7 +278,7 @@ impl World {
     /// The ops among which a new one keeps its place; none if it may overtake.
     fn order_of_new(&mut self, life: &Life) -> Option<&mut VecDeque<u64>> {
         match (kind_of(life.place.class), turnstile(&life.place)) {
-            (Some(_), _) if life.place.may_block => None,
+            (Some(_), _) if life.place.has(Place::MAY_BLOCK) => None,
             (Some(kind), _) => Some(&mut self.new_by_kind[kind as usize]),
             (None, Some(key)) => Some(self.new_by_turnstile.entry(key).or_default()),
             (None, None) => Some(&mut self.new_at_once),
@@ -336,7 +336,7 @@ impl World {
     fn went(&mut self, name: u64, sqe: &Sqe) {
         let life = self.lives[&name];
         assert_eq!(life.at, Where::Waits, "op {name} goes once");
-        assert_eq!(sqe.flags & 1 << 4 != 0, life.place.in_worker);
+        assert_eq!(sqe.flags & 1 << 4 != 0, life.place.has(Place::IN_WORKER));
         if life.again {
             if let Some(kind) = kind_of(life.place.class) {
                 let next = self.again_by_kind[kind as usize].pop_front();
@@ -378,7 +378,7 @@ impl World {
         let life = self.lives[&name];
         let row = self.inflight.table.at(life.token.index());
         // Either makes one `ECANCELED` enough.
-        let worker = kind_of(life.place.class).is_some() || life.place.disk;
+        let worker = kind_of(life.place.class).is_some() || life.place.has(Place::DISK);
         let in_vain = worker && self.inflight.saturated && row.tries > 0;
         let stolen = row.marks.has(Marks::STOLEN) || in_vain && cqe.result == CANCELED;
         let completed = self.inflight.complete(cqe, &mut After::default());
@@ -409,7 +409,7 @@ impl World {
             _ => life.tries >= TRIES_MAX || stolen && result == CANCELED,
         };
         assert!(!may_again || tried, "a result that nobody asked for: {result} of {life:?}");
-        let worker = kind_of(life.place.class).is_some() || life.place.disk;
+        let worker = kind_of(life.place.class).is_some() || life.place.has(Place::DISK);
         let expected = match result {
             _ if may_again && stolen && is_cut_short(result) => SATURATED,
             _ if life.timed_out && is_cut_short(result) => TIMED_OUT,
@@ -669,7 +669,7 @@ impl World {
                 Where::Waits => out.waiting += 1,
                 Where::Kernel => {
                     out.in_kernel[life.place.class.index()] += 1;
-                    out.disk += usize::from(life.place.disk);
+                    out.disk += usize::from(life.place.has(Place::DISK));
                     if let Some(key) = turnstile(&life.place) {
                         *out.by_turnstile.entry(key).or_default() += 1;
                     }
@@ -725,7 +725,7 @@ impl World {
         assert!(self.inflight.graves.is_empty(), "the dead are buried after each step");
         for index in self.inflight.table.indices() {
             let row = self.inflight.table.at(index);
-            let (state, list, kind) = (row.state, row.list, kind_of(row.class));
+            let (state, list, kind) = (row.state, row.list, row.kind());
             assert_eq!(found[index as usize], list, "row {index}");
             let fits = match state {
                 State::Waiting | State::Drifting => match list {
@@ -752,6 +752,7 @@ impl World {
         for lane in [Lane::Fresh, Lane::Ready].into_iter().chain(KINDS.map(Lane::Kind)) {
             walk(admission.lane(lane), table, |index| rows.push((List::Lane(lane), index)));
         }
+        assert_eq!(rows.len() + admission.paused.len(), admission.waiting());
         walk(&admission.paused, table, |index| rows.push((List::Paused, index)));
         for kind in KINDS {
             walk(admission.holders(kind), table, |index| rows.push((List::Holders, index)));
@@ -835,18 +836,16 @@ enum Step {
 }
 
 fn place() -> impl Strategy<Value = Place> {
-    let turnstile =
-        |fd, direction| Place { turnstile: Some((fd, direction)), ..Place::of(Class::Pollable) };
     let kind = || prop::sample::select(KINDS.to_vec());
     prop_oneof![
         2 => Just(Place::of(Class::Control)),
         1 => Just(Place::of(Class::Pollable)),
-        1 => Just(Place { disk: true, ..Place::of(Class::Pollable) }),
-        1 => Just(Place { disk: true, ..Place::of(Class::Pollable) }.in_worker()),
-        3 => (0..2, any::<bool>()).prop_map(move |(fd, into)| {
-            turnstile(fd, if into { Direction::In } else { Direction::Out })
+        1 => Just(Place::of(Class::Pollable).with(Place::DISK)),
+        1 => Just(Place::of(Class::Pollable).with(Place::DISK).in_worker()),
+        3 => (0..2, any::<bool>()).prop_map(|(fd, into)| {
+            Place::through(fd, if into { Direction::In } else { Direction::Out })
         }),
-        1 => (0..2).prop_map(move |fd| turnstile(fd, Direction::In).in_worker()),
+        1 => (0..2).prop_map(|fd| Place::through(fd, Direction::In).in_worker()),
         4 => kind().prop_map(Place::worker),
         // Most of one kind, so that its credits run out.
         4 => Just(Place::worker(Kind::Open)),

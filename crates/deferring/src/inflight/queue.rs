@@ -69,20 +69,27 @@ impl Queue {
         if index == NONE {
             return None;
         }
-        self.remove(rows, index);
+        self.unlink_front(rows.link(index).next);
         Some(index)
+    }
+
+    /// Takes out the first row, whose link says that this is next. What that says of the one before
+    /// it is stale from now on: nobody looks, as it is the first.
+    pub(crate) const fn unlink_front(&mut self, next: u32) {
+        self.head = next;
+        if next == NONE {
+            self.tail = NONE;
+        }
+        self.len -= 1;
     }
 
     /// Takes a row out, wherever in this list it is.
     pub(crate) fn remove(&mut self, rows: &mut impl Links, index: u32) {
-        let Link { previous, next } = std::mem::replace(rows.link(index), Link::UNLINKED);
-        match previous {
-            NONE => {
-                assert_eq!(self.head, index, "a row without a previous one must be the head");
-                self.head = next;
-            }
-            previous => rows.link(previous).next = next,
+        let Link { previous, next } = *rows.link(index);
+        if self.head == index {
+            return self.unlink_front(next);
         }
+        rows.link(previous).next = next;
         match next {
             NONE => self.tail = previous,
             next => rows.link(next).previous = previous,

@@ -6,7 +6,6 @@
 use super::slot::{Cancel, State};
 use super::table::{Marks, Row};
 use super::{Inflight, Token};
-use crate::op::Class;
 
 /// In `Row::cancel_resends`: the op is wanted back. Whoever wants it asks again by themselves.
 pub(super) const RECALLED: u8 = u8::MAX;
@@ -48,7 +47,7 @@ impl Inflight {
 /// Whether a worker of the kernel's may have it, and it may be sent twice. An op that somebody has
 /// cancelled is asked for as well: the interruption may have been missed.
 fn is_in_worker(row: &Row) -> bool {
-    let worker = matches!(row.class, Class::Worker(_)) || row.marks.has(Marks::IN_WORKER);
+    let worker = row.is_worker() || row.marks.has(Marks::IN_WORKER);
     let again = row.vtable.is_some_and(|vtable| vtable.again);
     let linked = row.cancel == Cancel::None && row.marks.has(Marks::REMOVED);
     matches!(row.state, State::Submitted | State::Orphaned) && worker && again && !linked

@@ -9,7 +9,7 @@ use super::cells::Vtable;
 use super::queue::{Link, Links, NONE};
 use super::slot::{Cancel, State};
 use super::token::Token;
-use crate::op::{Class, Direction, Place};
+use crate::op::{Kind, Place};
 
 /// One op's bookkeeping.
 pub(crate) struct Row {
@@ -22,7 +22,8 @@ pub(crate) struct Row {
     pub(crate) cancel_resends: u8,
     /// A CQE with `F_MORE` has brought the result; the last one brings none.
     pub(crate) has_result: bool,
-    pub(crate) class: Class,
+    /// The class, as a number.
+    pub(crate) class: u8,
     pub(crate) list: List,
     pub(crate) marks: Marks,
     /// How often the kernel gave the op back undone.
@@ -37,6 +38,32 @@ pub(crate) struct Row {
     pub(crate) waker: Option<Waker>,
     /// Who awaits the outcome of a cancel. Boxed: rarely there, and a row is small.
     pub(crate) watchers: Option<Box<Watchers>>,
+}
+
+impl Row {
+    /// Of which kind of worker ops it is, if it is one.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        Kind::ALL.get(usize::from(self.class)).copied()
+    }
+
+    /// Whether it needs a worker, or to go to one at once, or its turn.
+    pub(super) const fn needs_more_than_room(&self) -> bool {
+        self.is_worker() || self.marks.has(Marks::TURNSTILE | Marks::IN_WORKER)
+    }
+
+    pub(super) const fn is_worker(&self) -> bool {
+        (self.class as usize) < Kind::COUNT
+    }
+
+    /// Whether it is on no list, passes no turnstile, and nobody has asked for its end.
+    pub(super) fn is_plain(&self) -> bool {
+        let marks = Marks(self.marks.0 & !(Marks::DISK | Marks::IN_WORKER | Marks::MAY_BLOCK));
+        marks == Marks::NONE
+            && self.list == List::None
+            && self.cancel == Cancel::None
+            && !self.has_result
+            && self.watchers.is_none()
+    }
 }
 
 /// Who awaits the outcome of a cancel.
@@ -65,13 +92,11 @@ pub(crate) enum List {
 pub(crate) struct Marks(u8);
 
 impl Marks {
-    /// To a worker at once.
-    pub(crate) const IN_WORKER: u8 = 1;
-    pub(crate) const MAY_BLOCK: u8 = 1 << 1;
-    /// A transfer of a disk.
-    pub(crate) const DISK: u8 = 1 << 2;
-    /// One at a time of its descriptor and direction; `key` says which.
-    pub(crate) const TURNSTILE: u8 = 1 << 3;
+    // What its place needs. With a turnstile, `key` says which.
+    pub(crate) const IN_WORKER: u8 = Place::IN_WORKER;
+    pub(crate) const MAY_BLOCK: u8 = Place::MAY_BLOCK;
+    pub(crate) const DISK: u8 = Place::DISK;
+    pub(crate) const TURNSTILE: u8 = Place::TURNSTILE;
     /// It is the one whose turn it is.
     pub(crate) const PASSES: u8 = 1 << 4;
     /// Its deadline has come.
@@ -82,15 +107,6 @@ impl Marks {
     pub(crate) const STOLEN: u8 = 1 << 7;
 
     pub(crate) const NONE: Self = Self(0);
-
-    fn of(place: &Place) -> Self {
-        let mut marks = Self(0);
-        marks.set(Self::IN_WORKER, place.in_worker);
-        marks.set(Self::MAY_BLOCK, place.may_block);
-        marks.set(Self::DISK, place.disk);
-        marks.set(Self::TURNSTILE, place.turnstile.is_some());
-        marks
-    }
 
     pub(crate) const fn has(self, mark: u8) -> bool {
         self.0 & mark != 0
@@ -119,7 +135,8 @@ impl Table {
         Self { rows: Vec::new(), free: NONE, in_use: 0 }
     }
 
-    /// A free row for a new op, in state `Waiting`.
+    /// A free row for a new op, in state `Waiting`, to be put into the lane of what is new.
+    #[inline]
     pub(crate) fn allocate(&mut self, vtable: &'static Vtable, place: &Place) -> Token {
         let index = match self.free {
             NONE => self.grow(),
@@ -130,16 +147,16 @@ impl Table {
         };
         let row = &mut self.rows[index as usize];
         assert_eq!(row.state, State::Free, "row {index} is in use");
-        row.link = Link::UNLINKED;
+        let (needs, turnstile) = place.needs();
         row.state = State::Waiting;
         row.cancel = Cancel::None;
         row.cancel_resends = 0;
         row.has_result = false;
-        row.class = place.class;
-        row.list = List::None;
-        row.marks = Marks::of(place);
+        row.class = place.class_index();
+        row.list = List::Lane(Lane::Fresh);
+        row.marks = Marks(needs);
         row.tries = 0;
-        row.key = place.turnstile.map_or(0, turnstile_key);
+        row.key = turnstile;
         row.group = 0;
         row.vtable = Some(vtable);
         let token = Token::new(index, row.generation);
@@ -147,6 +164,7 @@ impl Table {
         token
     }
 
+    #[cold]
     fn grow(&mut self) -> u32 {
         let index = u32::try_from(self.rows.len()).unwrap_or(NONE);
         assert!(index <= Token::INDEX_MAX, "2^30 ops are in flight on one ring");
@@ -158,7 +176,7 @@ impl Table {
             cancel: Cancel::None,
             cancel_resends: 0,
             has_result: false,
-            class: Class::Control,
+            class: 0,
             list: List::None,
             marks: Marks::NONE,
             tries: 0,
@@ -172,6 +190,7 @@ impl Table {
     }
 
     /// Gives a row back whose state has become `Free`. Its old tokens name nothing from now on.
+    #[inline]
     pub(crate) fn release(&mut self, index: u32) {
         let free = self.free;
         let row = self.at(index);
@@ -189,6 +208,7 @@ impl Table {
     }
 
     /// The row of a token, unless it is another op's by now.
+    #[inline]
     pub(crate) fn get(&mut self, token: Token) -> Option<&mut Row> {
         let row = self.rows.get_mut(token.index() as usize)?;
         (row.generation == token.generation() && row.state != State::Free).then_some(row)
@@ -200,6 +220,7 @@ impl Table {
         row.is_some_and(|row| row.generation == token.generation() && row.state.is_out())
     }
 
+    #[inline]
     pub(crate) fn at(&mut self, index: u32) -> &mut Row {
         &mut self.rows[index as usize]
     }
@@ -211,16 +232,6 @@ impl Table {
     pub(crate) fn indices(&self) -> std::ops::Range<u32> {
         0..u32::try_from(self.rows.len()).unwrap_or(NONE)
     }
-}
-
-/// Numbers a descriptor's two directions.
-fn turnstile_key((fd, direction): (std::os::fd::RawFd, Direction)) -> u32 {
-    let direction = match direction {
-        Direction::In => 0,
-        Direction::Out => 1,
-    };
-    // A lease that was refused has no number, and its op no place in the kernel.
-    u32::try_from(fd).unwrap_or(0) << 1 | direction
 }
 
 impl Links for Table {

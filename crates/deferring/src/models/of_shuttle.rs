@@ -44,8 +44,8 @@ fn somewhere() -> Place {
         0 => Place::worker(Kind::Open),
         1 => Place::worker(Kind::Data).in_worker(),
         2 => Place::worker(Kind::Path).may_block(),
-        3 => Place { turnstile: Some((5, Direction::In)), ..Place::of(Class::Pollable) },
-        4 => Place { disk: true, ..Place::of(Class::Pollable) },
+        3 => Place::through(5, Direction::In),
+        4 => Place::of(Class::Pollable).with(Place::DISK),
         _ => Place::of(Class::Control),
     }
 }

@@ -23,19 +23,19 @@ pub enum Class {
 impl Class {
     pub(crate) const COUNT: usize = 2 + Kind::COUNT;
     pub(crate) const ALL: [Self; Self::COUNT] = [
-        Self::Control,
-        Self::Pollable,
         Self::Worker(Kind::Open),
         Self::Worker(Kind::Path),
         Self::Worker(Kind::Data),
         Self::Worker(Kind::Sync),
+        Self::Control,
+        Self::Pollable,
     ];
 
     pub(crate) const fn index(self) -> usize {
         match self {
-            Self::Control => 0,
-            Self::Pollable => 1,
-            Self::Worker(kind) => 2 + kind as usize,
+            Self::Worker(kind) => kind as usize,
+            Self::Control => Kind::COUNT,
+            Self::Pollable => Kind::COUNT + 1,
         }
     }
 }
@@ -56,20 +56,19 @@ pub enum Kind {
 
 impl Kind {
     pub(crate) const COUNT: usize = 4;
+    pub(crate) const ALL: [Self; Self::COUNT] = [Self::Open, Self::Path, Self::Data, Self::Sync];
 }
 
 /// How an op is to be run. See [`Op::place`](super::Op::place).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     pub(crate) class: Class,
-    /// It goes to a worker at once (`IOSQE_ASYNC`), since its submission would block.
-    pub(crate) in_worker: bool,
-    /// It is known that it may block for ever, so that its worker is replaced at once.
-    pub(crate) may_block: bool,
-    /// It is a transfer of a disk, which may need a worker now and then.
-    pub(crate) disk: bool,
-    /// Ops of one descriptor and direction, of which one at a time waits in the kernel.
-    pub(crate) turnstile: Option<(RawFd, Direction)>,
+    /// The class, as a number.
+    index: u8,
+    /// Of what is named below.
+    needs: u8,
+    /// Which one, with [`TURNSTILE`](Self::TURNSTILE).
+    turnstile: u32,
 }
 
 /// Which way data goes.
@@ -84,10 +83,51 @@ pub(crate) enum Direction {
 const INLINE_MAX: usize = 1 << 20;
 
 impl Place {
+    /// It goes to a worker at once (`IOSQE_ASYNC`), since its submission would block.
+    pub(crate) const IN_WORKER: u8 = 1;
+    /// It is known that it may block for ever, so that its worker is replaced at once.
+    pub(crate) const MAY_BLOCK: u8 = 1 << 1;
+    /// It is a transfer of a disk, which may need a worker now and then.
+    pub(crate) const DISK: u8 = 1 << 2;
+    /// One of the ops of one descriptor and direction, of which one at a time waits in the kernel.
+    pub(crate) const TURNSTILE: u8 = 1 << 3;
+
     /// A plain op of a class.
     #[must_use]
     pub const fn of(class: Class) -> Self {
-        Self { class, in_worker: false, may_block: false, disk: false, turnstile: None }
+        #[allow(clippy::cast_possible_truncation)] // There are few.
+        let index = class.index() as u8;
+        Self { class, index, needs: 0, turnstile: 0 }
+    }
+
+    pub(crate) const fn with(mut self, need: u8) -> Self {
+        self.needs |= need;
+        self
+    }
+
+    const fn with_if(self, need: u8, needed: bool) -> Self {
+        if needed { self.with(need) } else { self }
+    }
+
+    /// An op that waits for a descriptor, one at a time for each direction.
+    pub(crate) fn through(fd: RawFd, direction: Direction) -> Self {
+        // A lease that was refused has no number, and its op no place in the kernel.
+        let turnstile = u32::try_from(fd).unwrap_or(0) << 1 | direction as u32;
+        Self { turnstile, ..Self::of(Class::Pollable).with(Self::TURNSTILE) }
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn has(&self, need: u8) -> bool {
+        self.needs & need != 0
+    }
+
+    pub(crate) const fn class_index(&self) -> u8 {
+        self.index
+    }
+
+    /// All that it needs, and the number of its turnstile.
+    pub(crate) const fn needs(&self) -> (u8, u32) {
+        (self.needs, self.turnstile)
     }
 
     /// The worker op of a kind.
@@ -100,21 +140,18 @@ impl Place {
     #[must_use]
     pub fn in_worker(mut self) -> Self {
         if !matches!(self.class, Class::Worker(_)) {
-            self.class = Class::Worker(Kind::Data);
-            self.turnstile = None;
-            self.disk = false;
+            let needs = self.needs & !(Self::TURNSTILE | Self::DISK);
+            self = Self::worker(Kind::Data).with(needs);
         }
-        self.in_worker = true;
-        self
+        self.with(Self::IN_WORKER)
     }
 
     /// Known to block, maybe for ever: it takes no credit, and a worker more is made possible. An
     /// open goes to the worker at once; see [`Op::may_block`](super::Op::may_block).
     #[must_use]
-    pub fn may_block(mut self) -> Self {
-        self.may_block = true;
-        self.in_worker |= self.class == Class::Worker(Kind::Open);
-        self
+    pub fn may_block(self) -> Self {
+        let open = self.class == Class::Worker(Kind::Open);
+        self.with(Self::MAY_BLOCK).with_if(Self::IN_WORKER, open)
     }
 
     /// Where an operation that this crate knows by number only runs, as far as the number tells.
@@ -136,30 +173,29 @@ impl Place {
     }
 
     /// A read or write of so many bytes.
+    #[inline]
     pub(crate) fn transfer(fd: &Lease, len: usize, direction: Direction) -> Self {
         let data = Self::worker(Kind::Data);
         match fd.nature() {
-            Nature::Stream | Nature::Terminal => Self {
-                // A write that finds little room blocks whoever makes it; and the kernel has other
-                // workers, without a limit, for what is no file.
-                in_worker: fd.nature() == Nature::Terminal && direction == Direction::Out,
-                turnstile: Some((fd.raw(), direction)),
-                ..Self::of(Class::Pollable)
-            },
-            Nature::Ready | Nature::Disk if len > INLINE_MAX => Self { in_worker: true, ..data },
+            Nature::Ready | Nature::Disk if len > INLINE_MAX => data.with(Self::IN_WORKER),
             Nature::Ready => Self::of(Class::Pollable),
             // A buffered write takes locks that no kernel can wait for without a thread.
             Nature::Disk if direction == Direction::Out && !fd.is_direct() => data,
-            Nature::Disk => Self { disk: true, ..Self::of(Class::Pollable) },
-            Nature::Local => Self { in_worker: len > INLINE_MAX, ..data },
-            Nature::Remote => Self { in_worker: true, ..data },
+            Nature::Disk => Self::of(Class::Pollable).with(Self::DISK),
+            Nature::Local => data.with_if(Self::IN_WORKER, len > INLINE_MAX),
+            Nature::Remote => data.with(Self::IN_WORKER),
+            Nature::Stream => Self::through(fd.raw(), direction),
+            // A write that finds little room blocks whoever makes it; and the kernel has other
+            // workers, without a limit, for what is no file.
+            Nature::Terminal => Self::through(fd.raw(), direction)
+                .with_if(Self::IN_WORKER, direction == Direction::Out),
         }
     }
 
     /// A wait for readiness. A file server is asked for it while it is submitted.
     pub(crate) fn poll(fd: &Lease) -> Self {
         match fd.nature() {
-            Nature::Remote => Self { in_worker: true, ..Self::worker(Kind::Data) },
+            Nature::Remote => Self::worker(Kind::Data).with(Self::IN_WORKER),
             Nature::Stream | Nature::Terminal | Nature::Ready | Nature::Disk | Nature::Local => {
                 Self::of(Class::Control)
             }

@@ -130,9 +130,9 @@ mod tests {
     #[test]
     fn wishes_change_where_an_op_runs() {
         let place = Nop::new().in_worker().place();
-        assert_eq!((place.class, place.in_worker), (Class::Worker(Kind::Data), true));
+        assert_eq!((place.class, place.has(Place::IN_WORKER)), (Class::Worker(Kind::Data), true));
         let place = Openat2::new(CWD, "a").may_block().place();
-        assert_eq!((place.class, place.may_block), (Class::Worker(Kind::Open), true));
+        assert_eq!((place.class, place.has(Place::MAY_BLOCK)), (Class::Worker(Kind::Open), true));
         let twice = Nop::new().timeout(Duration::from_secs(1)).timeout(Duration::from_secs(2));
         assert_eq!(twice.until().after, Some(Duration::from_secs(1)), "the earliest counts");
     }

@@ -75,18 +75,18 @@ impl Core {
         admit: impl FnOnce(&mut Inflight, &mut Sqe) -> bool,
     ) -> bool {
         let Self { sq, inflight, aside, .. } = self;
-        let Some(aside) = aside else {
-            return sq.push(|sqe| admit(inflight, sqe));
-        };
-        let mut apart = None;
+        let mut apart = false;
         let written = sq.push(|sqe| {
             let admitted = admit(inflight, sqe);
-            if admitted && aside.takes(sqe) {
-                apart = Some(*sqe);
+            if let (true, Some(aside)) = (admitted, aside) {
+                apart = aside.takes(sqe);
+                if apart {
+                    aside.add(*sqe);
+                }
             }
-            admitted && apart.is_none()
+            admitted && !apart
         });
-        apart.map(|sqe| aside.add(sqe)).is_some() || written
+        written || apart
     }
 
     /// Has the kernel watch the pool, if it is to. True if an SQE says so.

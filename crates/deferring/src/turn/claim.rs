@@ -15,12 +15,12 @@ use crate::sync::{AtomicBool, Ordering};
 impl Shared {
     /// The op's output if it is here; else `cx` is woken when it is.
     ///
-    /// `over` is set, under the lock, once the result is taken: two threads that take at once get
+    /// `may_be_done` is a guess. `over` is set, under the lock, once the result is taken: two threads that take at once get
     /// it once.
     pub(crate) fn poll_op<T: Op>(
         &self,
         token: Token,
-        first: bool,
+        may_be_done: bool,
         cx: &Context<'_>,
         over: &AtomicBool,
     ) -> Poll<T::Output> {
@@ -29,8 +29,8 @@ impl Shared {
             return Poll::Ready(T::Output::lost(error::forked()));
         }
         // Cloning a waker is user code, so it is done before locking; almost always the first
-        // poll keeps it and the later ones find it there.
-        let mut offered = first.then(|| cx.waker().clone());
+        // poll keeps it and the later ones find it there. What may be done is looked at first.
+        let mut offered = (!may_be_done).then(|| cx.waker().clone());
         loop {
             let mut core = self.lock();
             let taken = core.inflight.take::<T>(token, Some(cx.waker()), &mut offered);
@@ -65,6 +65,7 @@ impl Shared {
         }
     }
 
+    #[inline]
     fn answer(&self, result: i32) -> io::Result<u32> {
         if result == POISONED { Err(self.lost()) } else { error::result(result) }
     }

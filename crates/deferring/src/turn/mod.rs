@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) seat: Seat,
     counters: Arc<Counters>,
     workers: Workers,
+    /// How often something was reaped.
+    reaps: plain::AtomicU32,
     /// Ops that ended in a submit or a wait, of which no reap has told.
     untold: AtomicUsize,
     /// A thread that ended has left something to be sent.
@@ -170,6 +172,7 @@ impl Shared {
             seat,
             counters,
             workers: Workers::default(),
+            reaps: plain::AtomicU32::new(0),
             untold: AtomicUsize::new(0),
             left_unsent: AtomicBool::new(false),
             stirred: AtomicBool::new(false),
@@ -179,6 +182,12 @@ impl Shared {
             keeper: plain::Mutex::new(None),
             drain_timeout: config.drain_timeout,
         }))
+    }
+
+    /// How often something was reaped: an op that was queued since has not ended.
+    #[inline]
+    pub(crate) fn reaps(&self) -> u32 {
+        self.reaps.load(Ordering::Relaxed)
     }
 
     /// Refuses a forked child (P9).

@@ -310,6 +310,10 @@ impl Shared {
             found.after = std::mem::take(&mut core.spare);
         }
         let popped = core.reap_batch(most, || !seated && self.seat.is_awaited(), found);
+        if popped > 0 {
+            // Only here, and locked.
+            self.reaps.store(self.reaps().wrapping_add(1), Ordering::Relaxed);
+        }
         drop(core);
         // Before anything is sent: a pool beside the kernel is watched again then.
         self.kernel.end_reap();

@@ -60,9 +60,9 @@ impl Core {
     /// Writes as many SQEs as may go now and fit, and shows them to the kernel. `fresh` is how many
     /// of the ops may be looked at that nobody has asked to be sent before.
     pub(super) fn fill(&mut self, workers: &Workers, fresh: &mut usize) -> Filled {
-        let mut ops = 0;
+        let mut ops = self.fill_plainly(fresh);
         while self.push_next(|inflight, sqe| inflight.admit(sqe, fresh)) {
-            ops += 1;
+            ops += 1 + self.fill_plainly(fresh);
         }
         let own = self.push_own();
         self.counters.sqes.add(ops.into());
@@ -75,6 +75,20 @@ impl Core {
         self.inflight.publish();
         let left = self.inflight.has_more(*fresh);
         Filled { ops, unconsumed: self.sq.publish(), left }
+    }
+
+    /// Writes what is new where nothing else is to be thought of, up to the first that needs more.
+    /// Returns how many there were.
+    fn fill_plainly(&mut self, fresh: &mut usize) -> u32 {
+        if self.aside.is_some() || !self.inflight.is_plain() {
+            return 0;
+        }
+        let Self { sq, inflight, .. } = self;
+        let most = inflight.writable(*fresh);
+        let ops = sq.push_some(most, |sqe| inflight.admit_plainly(sqe));
+        *fresh -= ops as usize;
+        inflight.admitted(ops as usize);
+        ops
     }
 
     /// The same, of what was asked to be sent.

@@ -67,6 +67,27 @@ impl Sq {
         written
     }
 
+    /// Lets `write` fill up to `most` SQEs, as far as there is room and it has something to say.
+    /// Returns how many it filled.
+    #[inline]
+    pub(crate) fn push_some(
+        &mut self,
+        most: usize,
+        mut write: impl FnMut(&mut Sqe) -> bool,
+    ) -> u32 {
+        let room = self.room();
+        let most = u32::try_from(most).unwrap_or(room).min(room);
+        for filled in 0..most {
+            // SAFETY: as in `push`; there is room for `most`.
+            let sqe = unsafe { &mut *self.view.sqes.add((self.tail & self.mask) as usize) };
+            if !write(sqe) {
+                return filled;
+            }
+            self.tail = self.tail.wrapping_add(1);
+        }
+        most
+    }
+
     /// Shows the kernel what was written. Returns how many SQEs it has not taken yet.
     pub(crate) fn publish(&mut self) -> u32 {
         // SAFETY: `new`'s promise. `Release`: the SQEs come before the tail.
