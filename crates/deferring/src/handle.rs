@@ -40,18 +40,21 @@ pub struct Handle<T: Op> {
 
 enum Claim<T> {
     Slot(Token),
-    /// The op was refused before it got a slot, and the kernel never heard of it.
-    Refused(Mutex<Option<Box<(T, io::Error)>>>),
+    /// The op ended before it got a slot: it was refused, or answered at once.
+    Over(Mutex<Option<Box<Over<T>>>>),
 }
+
+/// An op that has no slot, and what became of it.
+pub(crate) type Over<T> = (T, io::Result<u32>);
 
 // Nothing is pinned: the op is elsewhere.
 impl<T: Op> Unpin for Handle<T> {}
 
 impl<T: Op> Handle<T> {
-    pub(crate) fn new(shared: Arc<Shared>, queued: Result<Token, (T, io::Error)>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, queued: Result<Token, Over<T>>) -> Self {
         let claim = match queued {
             Ok(token) => Claim::Slot(token),
-            Err(refused) => Claim::Refused(Mutex::new(Some(Box::new(refused)))),
+            Err(over) => Claim::Over(Mutex::new(Some(Box::new(over)))),
         };
         let reaps = shared.reaps();
         let over = AtomicBool::new(false);
@@ -67,10 +70,10 @@ impl<T: Op> Handle<T> {
         }
         match &self.claim {
             Claim::Slot(token) => self.shared.try_take::<T>(*token, &self.over),
-            Claim::Refused(refused) => {
-                let refused = refused.lock().take()?;
+            Claim::Over(over) => {
+                let over = over.lock().take()?;
                 self.over.store(true, Ordering::Release);
-                Some(refuse(*refused))
+                Some(decode(*over))
             }
         }
     }
@@ -79,7 +82,7 @@ impl<T: Op> Handle<T> {
     pub fn is_done(&self) -> bool {
         match &self.claim {
             Claim::Slot(token) => self.over.load(Ordering::Acquire) || self.shared.is_done(*token),
-            Claim::Refused(_) => true,
+            Claim::Over(_) => true,
         }
     }
 
@@ -164,7 +167,7 @@ impl<T: Op> Handle<T> {
     pub(crate) fn target(&self) -> Option<Token> {
         match self.claim {
             Claim::Slot(token) => Some(token),
-            Claim::Refused(_) => None,
+            Claim::Over(_) => None,
         }
     }
 
@@ -182,8 +185,8 @@ impl<T: Op> Handle<T> {
     }
 }
 
-fn refuse<T: Op>((op, error): (T, io::Error)) -> T::Output {
-    op.decode(Err(error))
+fn decode<T: Op>((op, result): Over<T>) -> T::Output {
+    op.decode(result)
 }
 
 impl<T: Op> Future for Handle<T> {
@@ -209,10 +212,10 @@ impl<T: Op> Future for Handle<T> {
                     }
                 }
             }
-            Claim::Refused(refused) => {
-                let refused = refused.get_mut().take().expect("taken once");
+            Claim::Over(over) => {
+                let over = over.get_mut().take().expect("taken once");
                 this.over.store(true, Ordering::Relaxed);
-                refuse(*refused)
+                decode(*over)
             }
         };
         proceeds.went_on();
@@ -233,7 +236,7 @@ impl<T: Op> fmt::Debug for Handle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what: &dyn fmt::Debug = match &self.claim {
             Claim::Slot(token) => token,
-            Claim::Refused(_) => &"refused",
+            Claim::Over(_) => &"over",
         };
         f.debug_tuple("Handle").field(&T::CODE).field(what).finish()
     }
@@ -256,7 +259,7 @@ impl<T: Op> Cancel<'_, T> {
             Claim::Slot(token) if !self.handle.over.load(Ordering::Acquire) => {
                 self.handle.shared.cancel_outcome(*token, waker)
             }
-            Claim::Slot(_) | Claim::Refused(_) => Some(CancelOutcome::Finished),
+            Claim::Slot(_) | Claim::Over(_) => Some(CancelOutcome::Finished),
         }
     }
 }

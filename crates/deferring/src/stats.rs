@@ -122,6 +122,8 @@ pub(crate) struct Counters {
     pub(crate) saturated: Counter,
     /// Not under the lock.
     pub(crate) overflows: AtomicU64,
+    /// Ops that ended at once, without the ring.
+    pub(crate) answered: AtomicU64,
     pub(crate) poisoned: AtomicBool,
     /// What happened outside the lock, to be told with the next reap.
     notes: Mutex<Notes>,
@@ -195,7 +197,7 @@ impl Counters {
             sqes: self.sqes.get(),
             own_sqes: self.own_sqes.get(),
             enters,
-            ended: self.ended.get(),
+            ended: self.ended.get() + self.answered.load(Ordering::Relaxed),
             cancelled: self.cancelled.get(),
             queued: self.fresh.size() + self.behind.size(),
             cancels: self.cancels.size(),

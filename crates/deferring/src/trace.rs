@@ -30,6 +30,8 @@ pub(crate) enum Note {
 
 #[cfg(not(feature = "tracing"))]
 mod off {
+    use std::io;
+
     use super::{Note, Opcode};
     use crate::notify::Calls;
 
@@ -50,6 +52,8 @@ mod off {
         pub(crate) const fn of_op(_: Opcode) -> Self {
             Self
         }
+
+        pub(crate) fn end(self, _: &io::Result<u32>) {}
     }
 
     pub(crate) struct Spans;
@@ -71,6 +75,8 @@ pub(crate) use off::{Notes, Span, Spans};
 
 #[cfg(feature = "tracing")]
 mod on {
+    use std::io;
+
     use tracing::level_filters::LevelFilter;
     use tracing::{Level, field};
 
@@ -153,6 +159,14 @@ mod on {
     impl Span {
         pub(crate) fn of_op(opcode: Opcode) -> Self {
             Self(tracing::trace_span!("op", ?opcode, result = field::Empty))
+        }
+
+        /// The op has ended at once. With nothing locked.
+        pub(crate) fn end(self, result: &io::Result<u32>) {
+            match result {
+                Ok(value) => self.0.record("result", value),
+                Err(error) => self.0.record("result", error.raw_os_error().map(|errno| -errno)),
+            };
         }
     }
 

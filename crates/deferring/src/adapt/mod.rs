@@ -367,7 +367,7 @@ fn position(fd: &Fd) -> Option<u64> {
     let lease = fd.lease();
     match lease.nature() {
         Nature::Stream | Nature::Terminal => return None,
-        Nature::Ready | Nature::Disk | Nature::Local | Nature::Remote => {}
+        Nature::Ready | Nature::Disk | Nature::Memory | Nature::Local | Nature::Remote => {}
     }
     rustix::fs::seek(lease.try_as_fd().ok()?, rustix::fs::SeekFrom::Current(0)).ok()
 }

@@ -43,6 +43,11 @@ impl Kernel {
         }
     }
 
+    /// Whether its descriptors are Linux's: then a plain system call may be made of one.
+    pub(crate) const fn is_linux(&self) -> bool {
+        matches!(self, Self::Uring(..))
+    }
+
     /// How many calls of it there were.
     pub(crate) fn enters(&self) -> u64 {
         match self {

@@ -210,6 +210,11 @@ impl Kernel {
         Time::REAL
     }
 
+    #[allow(clippy::unused_self)] // As the kernel's.
+    pub(crate) const fn is_linux(&self) -> bool {
+        false
+    }
+
     /// The toy refuses nothing for good.
     #[allow(clippy::unused_self)] // As the kernel's.
     pub(crate) const fn refusals(&self) -> u32 {

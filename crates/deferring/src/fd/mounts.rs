@@ -16,13 +16,17 @@ const DISKS: [(&str, u32); 6] = [
     ("f2fs", 0xf2f5_2010),
 ];
 
-/// Local file systems that need a thread.
-const LOCALS: [(&str, u32); 28] = [
+/// File systems in memory, which need a thread.
+const MEMORIES: [(&str, u32); 5] = [
     ("tmpfs", 0x0102_1994),
     ("devtmpfs", 0x0102_1994),
     ("rootfs", 0x0102_1994),
     ("ramfs", 0x8584_58f6),
     ("hugetlbfs", 0x9584_58f6),
+];
+
+/// Other local file systems, which need a thread.
+const LOCALS: [(&str, u32); 23] = [
     ("overlay", 0x794c_7630),
     ("proc", 0x9fa0),
     ("sysfs", 0x6265_6572),
@@ -62,6 +66,8 @@ fn by_name(name: &str) -> Nature {
 fn by(is_it: impl Fn(&(&str, u32)) -> bool) -> Nature {
     if DISKS.iter().any(&is_it) {
         Nature::Disk
+    } else if MEMORIES.iter().any(&is_it) {
+        Nature::Memory
     } else if LOCALS.iter().any(&is_it) {
         Nature::Local
     } else {
@@ -109,7 +115,8 @@ mod tests {
     #[test]
     fn a_file_system_is_known_by_name_and_by_number() {
         assert_eq!([by_name("ext4"), by_magic(0xef53)], [Nature::Disk; 2]);
-        assert_eq!([by_name("tmpfs"), by_magic(0x0102_1994)], [Nature::Local; 2]);
+        assert_eq!([by_name("tmpfs"), by_magic(0x0102_1994)], [Nature::Memory; 2]);
+        assert_eq!([by_name("overlay"), by_magic(0x794c_7630)], [Nature::Local; 2]);
         assert_eq!([by_name("fuse.sshfs"), by_magic(0x6573_5546)], [Nature::Remote; 2]);
         assert_eq!([by_name("nfs4"), by_magic(0x6969)], [Nature::Remote; 2]);
     }

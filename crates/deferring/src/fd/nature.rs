@@ -23,7 +23,9 @@ pub(crate) enum Nature {
     Ready,
     /// A file on a disk, or a disk: reads wait for it without a thread.
     Disk,
-    /// A file of a file system in memory, or of one on top of another: needs a thread.
+    /// A file in memory: needs a thread.
+    Memory,
+    /// A file of another local file system, or of one on top of another: needs a thread.
     Local,
     /// A file whose server may not answer, or a file system that nobody here knows: submitting an
     /// op on it may block.
@@ -53,7 +55,7 @@ impl Nature {
         });
         match by_mount {
             // Only files in memory have seals: of `memfd_create`, the kernel's own mount.
-            Some(Self::Remote) if rustix::fs::fcntl_get_seals(&fd).is_ok() => Self::Local,
+            Some(Self::Remote) if rustix::fs::fcntl_get_seals(&fd).is_ok() => Self::Memory,
             Some(nature) => nature,
             None => Self::by_statfs(fd),
         }
@@ -82,6 +84,15 @@ impl Nature {
         self as u8
     }
 
+    /// Whether what is known of it is in memory, and asking for that makes nobody wait.
+    pub(crate) const fn is_known_at_once(self) -> bool {
+        match self {
+            Self::Stream | Self::Terminal | Self::Ready | Self::Disk | Self::Memory => true,
+            // One on top of another asks that, which may be remote.
+            Self::Local | Self::Remote => false,
+        }
+    }
+
     #[inline]
     pub(super) const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
@@ -89,8 +100,9 @@ impl Nature {
             2 => Some(Self::Terminal),
             3 => Some(Self::Ready),
             4 => Some(Self::Disk),
-            5 => Some(Self::Local),
-            6 => Some(Self::Remote),
+            5 => Some(Self::Memory),
+            6 => Some(Self::Local),
+            7 => Some(Self::Remote),
             _ => None,
         }
     }

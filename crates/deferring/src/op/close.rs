@@ -58,9 +58,9 @@ unsafe impl Op for Close {
             What::Raw(_) => None,
         };
         match nature {
-            Some(Nature::Stream | Nature::Ready | Nature::Disk | Nature::Local) => {
-                Place::of(Class::Control)
-            }
+            Some(
+                Nature::Stream | Nature::Ready | Nature::Disk | Nature::Memory | Nature::Local,
+            ) => Place::of(Class::Control),
             // A file server is told, and may not answer; a terminal waits until all is written.
             Some(Nature::Remote | Nature::Terminal) | None => Place::worker(Kind::Sync),
         }

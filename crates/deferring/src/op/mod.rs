@@ -134,6 +134,13 @@ pub unsafe trait Op: Send + Sized + 'static {
         Until::NEVER
     }
 
+    /// Asks at once, by a system call that is quick and never blocks, where there is such, instead
+    /// of through the ring. Called before the op is queued, with nothing locked.
+    #[doc(hidden)]
+    fn at_once(&mut self) -> Option<io::Result<u32>> {
+        None
+    }
+
     /// Writes the question. `opcode` and `user_data` are set by the ring.
     fn encode(&mut self, sqe: &mut Sqe);
 

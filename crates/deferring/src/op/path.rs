@@ -1,6 +1,7 @@
 //! Paths and the directories they start from, as ops own them.
 
-use std::ffi::CString;
+use std::borrow::Cow;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -42,6 +43,11 @@ impl At {
         self.0.as_ref().is_some_and(|lease| lease.is_of(fd))
     }
 
+    /// The descriptor, if it is one.
+    pub(super) const fn lease(&self) -> Option<&Lease> {
+        self.0.as_ref()
+    }
+
     /// Moves the lease out; see [`Op::let_go`](super::Op::let_go).
     pub fn let_go(&mut self, leases: &mut Vec<Lease>) {
         if let Some(lease) = self.0.take() {
@@ -66,13 +72,22 @@ impl From<&Fd> for At {
 
 /// A path that an op owns: NUL-terminated, in place until the last CQE.
 #[derive(Debug)]
-pub struct PathArg(Option<CString>);
+pub struct PathArg(Option<Cow<'static, CStr>>);
 
 impl PathArg {
     /// Copies a path.
     #[must_use]
     pub fn new(path: impl AsRef<Path>) -> Self {
-        Self(CString::new(path.as_ref().as_os_str().as_bytes()).ok())
+        let path = path.as_ref().as_os_str().as_bytes();
+        if path.is_empty() {
+            return Self(Some(Cow::Borrowed(c"")));
+        }
+        Self(CString::new(path).ok().map(Cow::Owned))
+    }
+
+    /// Whether it names what it starts from.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.as_ref().is_some_and(|path| path.is_empty())
     }
 
     /// Refuses a path with a NUL in it, which names no file. (The kernel would cut it there.)

@@ -182,7 +182,7 @@ impl Place {
             // A buffered write takes locks that no kernel can wait for without a thread.
             Nature::Disk if direction == Direction::Out && !fd.is_direct() => data,
             Nature::Disk => Self::of(Class::Pollable).with(Self::DISK),
-            Nature::Local => data.with_if(Self::IN_WORKER, len > INLINE_MAX),
+            Nature::Memory | Nature::Local => data.with_if(Self::IN_WORKER, len > INLINE_MAX),
             Nature::Remote => data.with(Self::IN_WORKER),
             Nature::Stream => Self::through(fd.raw(), direction),
             // A write that finds little room blocks whoever makes it; and the kernel has other
@@ -196,9 +196,12 @@ impl Place {
     pub(crate) fn poll(fd: &Lease) -> Self {
         match fd.nature() {
             Nature::Remote => Self::worker(Kind::Data).with(Self::IN_WORKER),
-            Nature::Stream | Nature::Terminal | Nature::Ready | Nature::Disk | Nature::Local => {
-                Self::of(Class::Control)
-            }
+            Nature::Stream
+            | Nature::Terminal
+            | Nature::Ready
+            | Nature::Disk
+            | Nature::Memory
+            | Nature::Local => Self::of(Class::Control),
         }
     }
 

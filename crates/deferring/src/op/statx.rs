@@ -6,14 +6,17 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, StatxFlags};
 
-use super::{At, Op, Opcode, PathArg, Sqe, address};
+use super::{At, CWD, Op, Opcode, PathArg, Sqe, address};
 use crate::fd::Lease;
 use crate::stat::Stat;
 use crate::{Fd, Handle, Ring};
 
 /// Asks what a file system says of a file: by path, from a directory, or of an open descriptor.
 ///
-/// Kernel: `IORING_OP_STATX`, since 5.6. Always runs on a worker thread of the kernel's.
+/// Kernel: `IORING_OP_STATX`, since 5.6, which always runs on a worker thread of the kernel's. Of an
+/// open descriptor that cannot make anybody wait (a file on a local disk or in memory, a pipe, a
+/// socket) it is answered when it is queued, by a plain call, which takes a seventh of the time:
+/// the handle is ready at once. [`in_worker`](Op::in_worker) has it go through the ring.
 ///
 /// # Cancellation
 /// Nothing is lost.
@@ -78,6 +81,18 @@ unsafe impl Op for Statx {
         self.dir.is_of(fd)
     }
 
+    fn at_once(&mut self) -> Option<io::Result<u32>> {
+        let of_fd = self.path.is_empty() && self.flags.contains(AtFlags::EMPTY_PATH);
+        let lease = self.dir.lease().filter(|lease| of_fd && lease.nature().is_known_at_once())?;
+        let answer = lease.try_as_fd().and_then(|fd| {
+            let answer = rustix::fs::statx(fd, c"", self.flags, self.mask)?;
+            Ok(self.answer.write(answer))
+        });
+        let answer = answer.map(|_| 0);
+        self.dir = CWD; // It is not needed any more: a close need not wait for whoever takes this.
+        Some(answer)
+    }
+
     fn encode(&mut self, sqe: &mut Sqe) {
         sqe.fd = self.dir.raw();
         sqe.addr = self.path.address();
@@ -122,7 +137,6 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::CWD;
     use crate::op::check_encode;
 
     #[test]

@@ -32,6 +32,7 @@ use crate::backend::{Backend, Wire};
 use crate::config::Builder;
 use crate::driver::{Keeper, Seat};
 use crate::error;
+use crate::handle::Over;
 use crate::inflight::{After, Inflight, Pending, Token};
 use crate::op::{Op, Opcode, Until};
 use crate::stats::{Counters, Stats};
@@ -291,10 +292,15 @@ impl Shared {
         self.keeper.lock()
     }
 
-    /// Gives an op its slot. An op that cannot have one comes back with the reason.
-    pub(crate) fn queue<T: Op>(&self, op: T) -> Result<Token, (T, io::Error)> {
+    /// Gives an op its slot. An op that needs none, or cannot have one, comes back with its result.
+    pub(crate) fn queue<T: Op>(&self, mut op: T) -> Result<Token, Over<T>> {
         if let Err(error) = self.check_process().and_then(|()| op.check()) {
-            return Err((op, error));
+            return Err((op, Err(error)));
+        }
+        if self.kernel.is_linux() {
+            if let Some(result) = op.at_once() {
+                return Err((op, self.answered::<T>(result)));
+            }
         }
         // May ask the kernel what is behind a descriptor.
         let place = op.place();
@@ -305,7 +311,7 @@ impl Shared {
         let mut core = self.lock();
         if let Some(refusal) = core.refusal {
             drop(core);
-            return Err((op, refusal.error()));
+            return Err((op, Err(refusal.error())));
         }
         let token = core.inflight.insert(op, &place);
         core.inflight.spans().begin(token.index(), span);
@@ -315,6 +321,18 @@ impl Shared {
         drop(core);
         self.seat.call_sleeper();
         Ok(token)
+    }
+
+    /// An op was answered without the ring. Whoever waits by hand for what ends is told of it.
+    fn answered<T: Op>(&self, result: io::Result<u32>) -> io::Result<u32> {
+        let refusal = self.lock().refusal;
+        if let Some(refusal) = refusal {
+            return Err(refusal.error());
+        }
+        Span::of_op(T::CODE).end(&result);
+        self.counters.answered.fetch_add(1, Ordering::Relaxed);
+        self.untold.fetch_add(1, Ordering::SeqCst);
+        result
     }
 
     /// A point of time of the ring's. What lies in the past is now.

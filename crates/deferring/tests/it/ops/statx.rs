@@ -1,11 +1,13 @@
 //! Statx on the real kernel, compared field by field with what std and rustix are told.
 
 use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::time::Duration;
 
-use deferring::op::Statx;
+use deferring::op::{Op, Statx};
 use deferring::{
     AtFlags, Attribute, CWD, Device, DirectAlign, Fd, FileType, Mode, Stat, StatxFlags, Timestamp,
 };
@@ -14,7 +16,7 @@ use rustix::io::Errno;
 use tempfile::TempDir;
 
 use super::{file_with, finish, pipe, place, refused};
-use crate::support::{alone, ring, skipped};
+use crate::support::{alone, has_io_uring, ring, run, skipped};
 
 /// By path, following.
 fn stat(path: impl AsRef<Path>) -> Stat {
@@ -39,8 +41,8 @@ fn rich_file() -> (TempDir, std::path::PathBuf) {
     fs::hard_link(&path, place.path().join("second name")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o4641)).unwrap();
     let times = fs::FileTimes::new()
-        .set_accessed(std::time::UNIX_EPOCH + std::time::Duration::new(1_000_000_001, 11))
-        .set_modified(std::time::UNIX_EPOCH - std::time::Duration::from_millis(1_500));
+        .set_accessed(std::time::UNIX_EPOCH + Duration::new(1_000_000_001, 11))
+        .set_modified(std::time::UNIX_EPOCH - Duration::from_millis(1_500));
     File::options().write(true).open(&path).unwrap().set_times(times).unwrap();
     (place, path)
 }
@@ -274,4 +276,63 @@ fn c40_an_attribute_is_set_or_not_set_or_unknown() {
     let of_proc = stat("/proc");
     assert_eq!(of_proc.attribute(Attribute::MountRoot), Some(true));
     assert_eq!(of_proc.attribute(Attribute::Immutable), None, "unknown there");
+}
+
+// Of what is open and local, at once.
+
+#[test]
+fn c40_of_an_open_local_file_it_is_answered_when_it_is_queued() {
+    if !has_io_uring("to be passed by") {
+        return;
+    }
+    let (ring, fd) = (ring(), Fd::from(memory()));
+    run(&ring, ring.ftruncate(&fd, 10_000)).unwrap();
+    let before = ring.stats();
+    let handle = ring.queue(Statx::of(&fd));
+    assert!(handle.is_done());
+    assert_eq!((ring.stats().sqes, ring.stats().enters), (before.sqes, before.enters));
+    // Whoever turns the ring by hand is told of it as of others.
+    assert!(ring.wait(None).unwrap());
+    assert_eq!((ring.reap().unwrap(), ring.stats().ended), (1, before.ended + 1));
+    assert!(!ring.wait(Some(Duration::ZERO)).unwrap());
+    // A close does not wait until somebody takes the result.
+    run(&ring, ring.close(&fd)).unwrap();
+    let told = handle.try_take().unwrap().unwrap();
+    assert_eq!((told.size(), told.file_type()), (Some(10_000), Some(FileType::Regular)));
+    assert_eq!(refused(finish(&ring, ring.queue(Statx::of(&fd)))), Errno::BADF);
+    let told = ring.queue(Statx::of(&pipe().0.into())).try_take();
+    assert_eq!(told.unwrap().unwrap().file_type(), Some(FileType::Fifo));
+}
+
+fn memory() -> OwnedFd {
+    rustix::fs::memfd_create("memory", rustix::fs::MemfdFlags::CLOEXEC).unwrap()
+}
+
+#[test]
+fn c40_what_may_make_somebody_wait_goes_through_the_ring() {
+    let (ring, (_place, path)) = (ring(), rich_file());
+    let fd = Fd::from(File::open(&path).unwrap());
+    let process = Fd::from(File::open("/proc/self").unwrap());
+    let handles = [
+        ring.queue(Statx::of(&process)),
+        ring.queue(Statx::new(&process, "status")),
+        ring.queue(Statx::new(CWD, &path)),
+        ring.queue(Statx::new(&fd, "").flags(AtFlags::empty())),
+    ];
+    let asked = ring.queue(Statx::of(&fd).in_worker());
+    assert!(handles.iter().all(|handle| !handle.is_done()) && !asked.is_done());
+    let results = handles.map(|handle| finish(&ring, handle));
+    assert!(results[..3].iter().all(Result::is_ok));
+    assert_eq!(results[3].as_ref().unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    assert_eq!(finish(&ring, asked).unwrap().size(), Some(10_000));
+    assert_eq!(ring.stats().sqes, 5);
+}
+
+#[test]
+fn c40_a_ring_that_has_ended_answers_nothing_at_once() {
+    let (ring, fd) = (ring(), Fd::from(File::open("/").unwrap()));
+    finish(&ring, ring.queue(Statx::of(&fd))).unwrap();
+    run(&ring, ring.shutdown(std::time::Instant::now()));
+    let error = ring.queue(Statx::of(&fd)).try_take().unwrap().unwrap_err();
+    assert!(error.to_string().contains("shut down"), "{error}");
 }
