@@ -3,7 +3,7 @@
 //! A story that hangs is a wake-up that is lost: loom says "deadlock". The bounds on preemptions
 //! are what ends within a minute; each story says its own.
 
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use super::{Ask, Flag, Unparks, alive, begin, host, keeper, park_on, ring};
