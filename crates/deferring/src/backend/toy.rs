@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use super::kernel::Apart;
 use super::loopback::Loopback;
 use super::uring::{Cq, Params, Probe, Sq};
 use super::{BackendInfo, Time};
@@ -102,14 +103,8 @@ pub(crate) struct Parts {
     pub(crate) cq: Cq,
     pub(crate) kernel: Kernel,
     pub(crate) probe: Probe,
+    /// The toy has everything, and nothing beside it.
     pub(crate) apart: Option<Apart>,
-}
-
-/// The toy has everything, and nothing beside it.
-pub(crate) struct Apart {
-    pub(crate) cq: Cq,
-    pub(crate) takes: Probe,
-    pub(crate) readable: RawFd,
 }
 
 #[allow(clippy::unnecessary_wraps)] // As Linux.
