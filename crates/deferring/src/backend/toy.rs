@@ -22,7 +22,7 @@ use crate::config::Builder;
 use crate::inflight::{Own, Token};
 use crate::op::{Cqe, Opcode, Sqe};
 use crate::sync::plain::{self, AtomicBool, AtomicU64};
-use crate::sync::{Arc, AtomicU32, Condvar, Mutex, MutexGuard, Ordering};
+use crate::sync::{Arc, AtomicU32, Condvar, Mutex, MutexGuard, Ordering, thread};
 
 // What an op wants of the toy, in `Sqe::len`.
 
@@ -296,6 +296,14 @@ impl Kernel {
     #[allow(clippy::unused_self, clippy::unnecessary_wraps)] // As Linux.
     pub(crate) const fn limit_workers(&self, _: u32) -> Result<(), Errno> {
         Ok(())
+    }
+
+    #[allow(clippy::unused_self)] // As Linux.
+    pub(crate) const fn pass(&self) {}
+
+    #[allow(clippy::unused_self)] // As Linux.
+    pub(crate) fn rest(&self, time: Duration) {
+        thread::sleep(time);
     }
 
     pub(crate) fn unwatched(&self) -> BorrowedFd<'_> {
