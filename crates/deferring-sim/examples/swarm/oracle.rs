@@ -14,13 +14,13 @@ use futures_util::future::{Either, select};
 /// No op takes longer, unless it hangs. The machine's calls take milliseconds.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// Nor are more steps taken meanwhile, by all actors together: a ring that is busy with itself is
-/// found by these, as each step takes it a microsecond of its time or none. Ten times the most that
-/// any wait took in the first 40,000 seeds, which was 17,000, and 21,000 where calls hang.
+/// Nor are more steps taken meanwhile, by all actors together: a ring that is busy with itself takes
+/// many in little time. Ten times the most that any wait took in the first 40,000 seeds, which was
+/// 17,000, and 21,000 where calls hang.
 const STEPS: u64 = 200_000;
 
-/// When nobody asks for anything any more, what was let go takes no longer. It is less than `BOUND`: by
-/// then the sleep of each wait would have ended without its cancel.
+/// When nobody asks for anything any more, what was let go takes no longer. It is less than `BOUND`:
+/// by then the sleep of each wait would have ended without its cancel.
 const REST: Duration = Duration::from_secs(10);
 
 pub(crate) struct Oracle {
