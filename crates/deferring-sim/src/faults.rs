@@ -10,7 +10,7 @@ use deferring::op::Opcode;
 ///
 /// [`Faults::none`] is a kernel that never errs and always takes the same time; [`Faults::all`] errs
 /// in every way that a correct program survives unharmed; what it has to be told about (an errno, a
-/// call that never ends, lost power) is asked for one by one.
+/// read of nothing, a call that never ends, lost power) is asked for one by one.
 ///
 /// ```
 /// use deferring::op::Opcode;
@@ -35,6 +35,8 @@ pub enum Fault {
     Late,
     /// [`Faults::short_transfers`]
     ShortTransfer,
+    /// [`Faults::zero_transfers`]
+    ZeroTransfer,
     /// [`Faults::undone`]
     Undone,
     /// [`Faults::refused_submits`]
@@ -56,9 +58,10 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Late,
         Self::ShortTransfer,
+        Self::ZeroTransfer,
         Self::Undone,
         Self::RefusedSubmit,
         Self::InterruptedWait,
@@ -148,6 +151,14 @@ impl Faults {
     #[must_use]
     pub fn short_transfers(self, probability: f64) -> Self {
         self.set(Fault::ShortTransfer, probability)
+    }
+
+    /// Reads and writes that transfer nothing and return 0, though there is data, or room. A program
+    /// takes such a read for the end of the file, so that it is none of [`all`](Self::all): it is for
+    /// programs that ask again, or know how much there is to be.
+    #[must_use]
+    pub fn zero_transfers(self, probability: f64) -> Self {
+        self.set(Fault::ZeroTransfer, probability)
     }
 
     /// Ops that come back undone, with an `ECANCELED`, `EINTR` or `ERESTART*` that nobody asked for.

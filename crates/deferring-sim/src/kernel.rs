@@ -68,6 +68,10 @@ unsafe impl Backend for Port {
         Ok(self.kernel.world().wait(self.ring, time)?)
     }
 
+    fn pass(&self) {
+        self.kernel.world().poll_again();
+    }
+
     fn limit_workers(&self, most: u32) {
         self.kernel.world().limit_workers(most);
     }

@@ -103,6 +103,89 @@ fn each_fault_is_counted_by_its_kind() {
 }
 
 #[test]
+fn a_transfer_of_nothing_is_no_transfer() {
+    check(0..20, |sim| {
+        let (input, output) = sim.pipe().unwrap();
+        let (one, other) = sim.socket_pair().unwrap();
+        sim.write("/file", "there").unwrap();
+        let faults = Faults::all().short_transfers(0.0);
+        sim.set_faults(faults.clone().zero_transfers(1.0));
+        let told = sim.run(async |ring| {
+            let options = File::options().read(true).write(true);
+            let file = options.open(&ring, "/file").await.unwrap();
+            // What is sent while nothing goes wrong is there, and still read as nothing.
+            sim.set_faults(Faults::none());
+            assert_eq!(ring.write(&output, vec![7; 5], 0).await.0.unwrap(), 5);
+            assert_eq!(ring.write(&other, vec![7; 5], 0).await.0.unwrap(), 5);
+            sim.set_faults(faults.clone().zero_transfers(1.0));
+            for fd in [file.fd(), &input, &one] {
+                assert_eq!(ring.read(fd, vec![0; 9], 0).await.0.unwrap(), 0);
+                let BufResult(n, parts) = ring.readv(fd, vec![vec![0; 9]], 0).await;
+                assert_eq!((n.unwrap(), parts), (0, vec![vec![0; 9]]));
+            }
+            for fd in [file.fd(), &output, &one] {
+                assert_eq!(ring.write(fd, vec![1; 9], 0).await.0.unwrap(), 0);
+                assert_eq!(ring.writev(fd, vec![vec![1; 9]], 0).await.0.unwrap(), 0);
+            }
+            let all = file.write_all_at("more", 5).await.0.unwrap_err();
+            assert_eq!(all.kind(), ErrorKind::WriteZero);
+            let told = sim.faults_struck()[&Fault::ZeroTransfer];
+            // All is as it was, for whoever asks again.
+            sim.set_faults(faults);
+            assert_eq!(sim.read("/file").unwrap(), b"there");
+            for fd in [file.fd(), &input, &one] {
+                assert_eq!(ring.read(fd, vec![0; 9], 0).await.0.unwrap(), 5);
+            }
+            // At the end of a file nothing is nothing, and no fault.
+            assert_eq!(ring.read(file.fd(), vec![0; 9], 5).await.0.unwrap(), 0);
+            told
+        });
+        assert_eq!(told.unwrap(), 13);
+        assert_eq!(sim.faults_struck()[&Fault::ZeroTransfer], 13);
+    });
+}
+
+#[test]
+fn a_program_that_asks_again_gets_all_in_spite_of_transfers_of_nothing() {
+    check(0..50, |sim| {
+        let (input, output) = sim.pipe().unwrap();
+        let sim = sim.faults(Faults::all().zero_transfers(0.3));
+        let sent: Vec<u8> = (0..100_000u32).map(|n| n.to_le_bytes()[0]).collect();
+        let got = sim.run(async |ring| {
+            let write = async {
+                let mut left = &sent[..];
+                while !left.is_empty() {
+                    left = &left[ring.write(&output, left.to_vec(), 0).await.0.unwrap()..];
+                }
+            };
+            let read = async {
+                let mut got = Vec::new();
+                while got.len() < sent.len() {
+                    let BufResult(n, bytes) = ring.read(&input, vec![0; 4096], 0).await;
+                    got.extend_from_slice(&bytes[..n.unwrap()]);
+                }
+                got
+            };
+            join(write, read).await.1
+        });
+        assert!(got.unwrap() == sent, "bytes are lost, or out of order");
+        assert!(sim.faults_struck()[&Fault::ZeroTransfer] > 0);
+    });
+}
+
+#[test]
+fn what_is_switched_off_takes_no_chance_from_the_rest() {
+    let trace = |faults| {
+        let sim = Sim::new(3).faults(faults).traced();
+        let (input, output) = sim.pipe().unwrap();
+        sim.run(async |ring| program(ring, input, output).await).unwrap();
+        sim.trace()
+    };
+    let off = Faults::all().zero_transfers(0.0).hangs(0.0).errno(Opcode::READ, libc::EIO, 0.0);
+    assert_eq!(trace(off), trace(Faults::all()));
+}
+
+#[test]
 fn a_run_hears_nothing_of_the_one_before() {
     check(0..50, |sim| {
         let sim = sim.faults(Faults::all());

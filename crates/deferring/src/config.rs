@@ -188,9 +188,16 @@ impl Builder {
         self
     }
 
-    /// io_uring or nothing: where it is refused, the build fails with an error that says why.
-    /// Without this the same program runs on a pool of threads there, and [`Ring::backend`] says
-    /// why.
+    /// io_uring, or a pool of threads where it is refused; [`Ring::backend`] says which, and why.
+    /// The default: it takes back [`io_uring_only`](Self::io_uring_only) and
+    /// [`pool_only`](Self::pool_only). Of the three the last one said counts.
+    pub const fn auto(mut self) -> Self {
+        self.choice = Choice::Auto;
+        self
+    }
+
+    /// io_uring or nothing: where it is refused, the build fails with an error that says why,
+    /// instead of a pool as with [`auto`](Self::auto).
     pub const fn io_uring_only(mut self) -> Self {
         self.choice = Choice::IoUringOnly;
         self

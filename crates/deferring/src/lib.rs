@@ -38,7 +38,7 @@
 //! | watching a descriptor | [`Watcher`] |
 //! | the traits of tokio and `futures` | [`Buffered`], with the features `tokio` and `futures-io` |
 //! | an operation that is missing | [`op::Op`] |
-//! | which kernel serves, and one of your own | [`Ring::backend`], [`Builder::io_uring_only`], [`Builder::pool_only`]; [`backend::Backend`] |
+//! | which kernel serves, and one of your own | [`Ring::backend`], [`Builder::auto`], [`Builder::io_uring_only`], [`Builder::pool_only`]; [`backend::Backend`] |
 //!
 //! # What always holds
 //!

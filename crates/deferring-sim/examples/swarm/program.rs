@@ -1,12 +1,14 @@
 //! One seed: a machine, and a program.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use deferring::Ring;
 use deferring::op::Opcode;
 use deferring_sim::{Faults, Sim};
-use futures_util::future::{FutureExt, LocalBoxFuture, join_all};
+use futures_util::future::{FutureExt, LocalBoxFuture, join_all, select};
 
 use crate::actors;
 use crate::oracle::Oracle;
@@ -87,18 +89,26 @@ pub(crate) fn run(sim: &Arc<Sim>) {
                 _ => actors::closes::play(stage).boxed_local(),
             });
         }
-        join_all(playing).await;
-        end(&ring, &mut rng).await;
+        let watch = poll_fn(|_| {
+            oracle.watch();
+            Poll::<()>::Pending
+        });
+        select(join_all(playing), watch).await;
+        end(&ring, &oracle, sim, &mut rng).await;
     });
     ended.expect("the power stays on");
     oracle.at_the_end(sim);
 }
 
-/// A ring ends by a shutdown, or by being dropped.
-async fn end(ring: &Ring, rng: &mut fastrand::Rng) {
-    if rng.bool() {
-        // The end of time: in virtual time it comes when it is needed.
-        let deadline = std::time::Instant::now() + Duration::from_secs(3600);
-        ring.shutdown(deadline).await;
+/// A ring ends by a shutdown, or by being dropped; in the midst of what was let go, or after it.
+async fn end(ring: &Ring, oracle: &Oracle, sim: &Sim, rng: &mut fastrand::Rng) {
+    match rng.u8(..4) {
+        0 => {
+            // The end of time: in virtual time it comes when it is needed.
+            let deadline = std::time::Instant::now() + Duration::from_secs(3600);
+            ring.shutdown(deadline).await;
+        }
+        1 => {}
+        _ => oracle.at_rest(ring, sim).await,
     }
 }

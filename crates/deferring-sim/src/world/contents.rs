@@ -18,6 +18,9 @@ impl World {
         // No call on Linux transfers more.
         const MOST: usize = 0x7fff_f000;
         let len = len.min(MOST);
+        if len > 0 && self.strikes(Fault::ZeroTransfer) {
+            return 0;
+        }
         if len > 1 && self.strikes(Fault::ShortTransfer) {
             1 + self.rng.usize(..len - 1)
         } else {
@@ -80,7 +83,8 @@ impl World {
             end += n as u64;
             Ok(n)
         })?;
-        if synced || flags & SYNC != 0 {
+        // Linux syncs after what was written, if anything was.
+        if n > 0 && (synced || flags & SYNC != 0) {
             self.disk.sync(inode, true)?;
         }
         if sqe.off == CURRENT {

@@ -9,6 +9,7 @@ use super::uring::{Cq, Params, Probe, Sq};
 use super::{Time, memory, uring};
 use crate::inflight::Workers;
 use crate::op::Sqe;
+use crate::sync::thread;
 
 /// A new ring, in the parts that its owners will hold.
 pub(crate) struct Parts {
@@ -122,6 +123,22 @@ impl Kernel {
                 kernel.submit_and_wait(count, time)
             }
             Self::Memory(kernel) => kernel.submit_and_wait(count, time),
+        }
+    }
+
+    /// Nothing is sent, and nobody waits: as [`Backend::pass`](super::Backend::pass).
+    pub(crate) fn pass(&self) {
+        match self {
+            Self::Uring(..) => {}
+            Self::Memory(kernel) => kernel.pass(),
+        }
+    }
+
+    /// Lets a while go by, or less.
+    pub(crate) fn rest(&self, time: Duration) {
+        match self {
+            Self::Uring(..) => thread::sleep(time),
+            Self::Memory(kernel) => kernel.rest(time),
         }
     }
 

@@ -307,6 +307,17 @@ impl Kernel {
         }
     }
 
+    /// As [`Backend::pass`].
+    pub(crate) fn pass(&self) {
+        self.backend.pass();
+    }
+
+    /// Waits for a while, or less: by the backend's time, if it has one of its own.
+    pub(crate) fn rest(&self, time: Duration) {
+        // However that ends: whoever rests tries again.
+        let _ = self.backend.wait(&self.wire, Some(time));
+    }
+
     /// Hands over what did not fit before.
     pub(crate) fn flush(&self) {
         self.enters.fetch_add(1, Ordering::Relaxed);

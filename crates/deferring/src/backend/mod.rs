@@ -34,10 +34,11 @@ pub use seam::Backend;
 pub(crate) use seam::Time;
 
 pub use crate::inflight::Workers;
+pub(crate) use kernel::Apart;
 #[cfg(all(test, any(loom, shuttle)))]
-pub(crate) use toy::{Apart, Kernel, Parts, open};
+pub(crate) use toy::{Kernel, Parts, open};
 #[cfg(not(all(test, any(loom, shuttle))))]
 pub(crate) use {
     auto::{open, open_on},
-    kernel::{Apart, Kernel, Parts},
+    kernel::{Kernel, Parts},
 };

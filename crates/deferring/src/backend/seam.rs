@@ -54,6 +54,11 @@ pub unsafe trait Backend: Send + Sync + 'static {
         wire.wait(time)
     }
 
+    /// The thread that turns the ring has nothing to send, and will not wait, as its future is to be
+    /// polled again. A backend whose time passes only while it is asked something lets some pass, lest
+    /// a future that yields until another is done does so for ever. Default: nothing.
+    fn pass(&self) {}
+
     /// How many ops may block a worker from now on. What is above that waits.
     fn limit_workers(&self, most: u32);
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use super::kernel::Apart;
 use super::loopback::Loopback;
 use super::uring::{Cq, Params, Probe, Sq};
 use super::{BackendInfo, Time};
@@ -21,7 +22,7 @@ use crate::config::Builder;
 use crate::inflight::{Own, Token};
 use crate::op::{Cqe, Opcode, Sqe};
 use crate::sync::plain::{self, AtomicBool, AtomicU64};
-use crate::sync::{Arc, AtomicU32, Condvar, Mutex, MutexGuard, Ordering};
+use crate::sync::{Arc, AtomicU32, Condvar, Mutex, MutexGuard, Ordering, thread};
 
 // What an op wants of the toy, in `Sqe::len`.
 
@@ -102,14 +103,8 @@ pub(crate) struct Parts {
     pub(crate) cq: Cq,
     pub(crate) kernel: Kernel,
     pub(crate) probe: Probe,
+    /// The toy has everything, and nothing beside it.
     pub(crate) apart: Option<Apart>,
-}
-
-/// The toy has everything, and nothing beside it.
-pub(crate) struct Apart {
-    pub(crate) cq: Cq,
-    pub(crate) takes: Probe,
-    pub(crate) readable: RawFd,
 }
 
 #[allow(clippy::unnecessary_wraps)] // As Linux.
@@ -306,6 +301,14 @@ impl Kernel {
     #[allow(clippy::unused_self, clippy::unnecessary_wraps)] // As Linux.
     pub(crate) const fn limit_workers(&self, _: u32) -> Result<(), Errno> {
         Ok(())
+    }
+
+    #[allow(clippy::unused_self)] // As Linux.
+    pub(crate) const fn pass(&self) {}
+
+    #[allow(clippy::unused_self)] // As Linux.
+    pub(crate) fn rest(&self, time: Duration) {
+        thread::sleep(time);
     }
 
     pub(crate) fn unwatched(&self) -> BorrowedFd<'_> {

@@ -35,7 +35,6 @@ pub(crate) use thread::spawn as spawn_thread;
 use crate::config::Builder;
 use crate::notify::Calls;
 use crate::ring::Ring;
-use crate::sync::thread as threads;
 use crate::turn::{Found, Refused, Shared};
 
 /// What model checkers run.
@@ -155,7 +154,7 @@ fn conclude(
         // No memory for more requests, or too many unreaped: others' ends may help.
         Err(Errno::AGAIN | Errno::BUSY | Errno::NOMEM) => {
             if !any {
-                threads::sleep(SHORT_OF_MEMORY);
+                shared.kernel().rest(SHORT_OF_MEMORY);
             }
             Ok(())
         }

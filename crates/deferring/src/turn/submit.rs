@@ -160,6 +160,7 @@ impl Shared {
         let Filled { unconsumed, .. } = self.lock().fill(&self.workers, &mut fresh);
         self.send_aside();
         if unconsumed == 0 {
+            self.kernel.pass();
             return Ok(());
         }
         self.raise_workers();

@@ -100,6 +100,26 @@ fn who_asks_for_the_pool_does_not_ask_the_kernel() {
 }
 
 #[test]
+fn who_leaves_it_to_the_ring_takes_back_what_was_said_before() {
+    refused(SETUP, Refusal::Fails(libc::EPERM), || {
+        for builder in [Ring::builder().pool_only(), Ring::builder().io_uring_only()] {
+            let ring = builder.auto().build().unwrap();
+            // Of the kernel it asked, which refused, and a pool was allowed.
+            assert_eq!(ring.backend().reason(), Some(&Reason::Forbidden));
+            serves(&ring);
+        }
+        // Of all three the last one counts.
+        let ring = Ring::builder().auto().pool_only().build().unwrap();
+        assert_eq!(ring.backend().reason(), Some(&Reason::Asked));
+        Ring::builder().auto().io_uring_only().build().unwrap_err();
+    });
+    if has_io_uring("to be taken") {
+        let ring = Ring::builder().pool_only().auto().build().unwrap();
+        assert_eq!(ring.backend().kind(), BackendKind::IoUring);
+    }
+}
+
+#[test]
 fn a_mistake_of_the_callers_is_an_error_and_no_reason_for_the_pool() {
     let sizes = || Ring::builder().clamp(false);
     let sqpoll = || Ring::builder().sqpoll_idle(Duration::from_millis(1));

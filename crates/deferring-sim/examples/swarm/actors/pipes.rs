@@ -6,6 +6,10 @@ use futures_util::future::join;
 use crate::buffer::Watched;
 use crate::stage::Stage;
 
+/// Of how many transfers a stream is, unless they are short: others wait for as many steps, and how
+/// many those are is bounded (`oracle.rs`).
+const TRANSFERS: usize = 500;
+
 /// The byte at a place of the stream.
 fn byte(at: usize) -> u8 {
     u8::try_from(at % 251).expect("below 251")
@@ -15,6 +19,7 @@ pub(crate) async fn play(mut stage: Stage) {
     let (input, output) = stage.pipe();
     let total = stage.rng.usize(1..200_000);
     let (most, least) = (stage.rng.usize(2..70_000), stage.rng.usize(1..70_000));
+    let total = total.min(most.min(least) * TRANSFERS);
     let (ring, oracle) = (stage.ring.clone(), stage.oracle.clone());
     let closes = stage.rng.bool();
     let write = async {

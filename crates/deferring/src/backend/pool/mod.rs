@@ -237,15 +237,14 @@ impl Shared {
             return self.answer(cancel, Err(Errno::INVAL));
         }
         let name = cancel.addr;
-        let result =
-            match self.poller.take_or(|sqe| sqe.user_data == name, || self.workers.cancel(name)) {
-                Cancelled::Taken(target) => {
-                    self.answer(&target, Err(Errno::CANCELED));
-                    Ok(0)
-                }
-                Cancelled::Runs => Err(Errno::ALREADY),
-                Cancelled::Unknown => Err(Errno::NOENT),
-            };
+        let result = match self.poller.take_or(name, || self.workers.cancel(name)) {
+            Cancelled::Taken(target) => {
+                self.answer(&target, Err(Errno::CANCELED));
+                Ok(0)
+            }
+            Cancelled::Runs => Err(Errno::ALREADY),
+            Cancelled::Unknown => Err(Errno::NOENT),
+        };
         self.answer(cancel, result);
     }
 
@@ -255,8 +254,7 @@ impl Shared {
         if ![0, UPDATE, UPDATE | ABSOLUTE].contains(&change.op_flags) {
             return self.answer(change, Err(Errno::INVAL));
         }
-        let is_target = |sqe: &Sqe| sqe.opcode == Opcode::TIMEOUT && sqe.user_data == change.addr;
-        let Some(target) = self.poller.take(is_target) else {
+        let Some(target) = self.poller.take(Opcode::TIMEOUT, change.addr) else {
             return self.answer(change, Err(Errno::NOENT));
         };
         if change.op_flags & UPDATE == 0 {
@@ -275,8 +273,7 @@ impl Shared {
         if change.len & !UPDATE_EVENTS != 0 {
             return self.answer(change, Err(Errno::INVAL));
         }
-        let is_target = |sqe: &Sqe| sqe.opcode == Opcode::POLL_ADD && sqe.user_data == change.addr;
-        let Some(mut target) = self.poller.take(is_target) else {
+        let Some(mut target) = self.poller.take(Opcode::POLL_ADD, change.addr) else {
             return self.answer(change, Err(Errno::NOENT));
         };
         if change.len == 0 {

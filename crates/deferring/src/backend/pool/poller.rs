@@ -43,15 +43,45 @@ pub(super) struct Poller {
 struct State {
     watched: HashMap<RawFd, Vec<Waiter>>,
     /// By time, then by order, for each clock.
-    times: [BTreeMap<(Duration, u64), Sqe>; CLOCKS.len()],
+    times: [BTreeMap<Due, Sqe>; CLOCKS.len()],
+    /// Where each op waits, by its `user_data`, which no two have at once.
+    places: HashMap<u64, Place>,
     next: u64,
     running: bool,
     ended: bool,
 }
 
+/// When, and the how manieth.
+type Due = (Duration, u64);
+
+/// Among the waiters of a descriptor, or the times of a clock.
+#[derive(Clone, Copy)]
+enum Place {
+    Watched(RawFd),
+    Timed(usize, Due),
+}
+
 struct Waiter {
     sqe: Sqe,
     events: PollFlags,
+}
+
+impl State {
+    /// It waits there from now on.
+    fn settle(&mut self, sqe: &Sqe, place: Place) {
+        let same = self.places.insert(sqe.user_data, place);
+        debug_assert!(same.is_none(), "two ops that wait have one name: {sqe:?}");
+    }
+
+    fn find(&self, user_data: u64) -> Option<&Sqe> {
+        match *self.places.get(&user_data)? {
+            Place::Watched(raw) => {
+                let mut sqes = self.watched.get(&raw)?.iter().map(|waiter| &waiter.sqe);
+                sqes.find(|sqe| sqe.user_data == user_data)
+            }
+            Place::Timed(clock, due) => self.times[clock].get(&due),
+        }
+    }
 }
 
 /// What a look at the descriptors has found.
@@ -100,7 +130,9 @@ impl Poller {
         let waiters = state.watched.entry(sqe.fd).or_default();
         waiters.push(Waiter { sqe, events });
         let armed = this.arm(fd, waiters);
-        if armed.is_err() {
+        if armed.is_ok() {
+            state.settle(&sqe, Place::Watched(sqe.fd));
+        } else {
             waiters.pop();
             if waiters.is_empty() {
                 state.watched.remove(&sqe.fd);
@@ -125,7 +157,8 @@ impl Poller {
     /// A descriptor has something to say: who waited for that.
     fn look(&self, workers: &Workers, raw: RawFd) -> Found {
         let mut found = Found::new();
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         let Some(waiters) = state.watched.get_mut(&raw) else { return found };
         waiters.retain(|waiter| {
             let ready = poll_now(raw, waiter.events).unwrap_or(PollFlags::ERR);
@@ -133,11 +166,12 @@ impl Poller {
                 if waiter.sqe.opcode != Opcode::POLL_ADD {
                     workers.expect(&waiter.sqe);
                 }
+                state.places.remove(&waiter.sqe.user_data);
                 found.push((waiter.sqe, ready));
             }
             ready.is_empty()
         });
-        self.tidy(&mut state, raw);
+        self.tidy(state, raw);
         found
     }
 
@@ -153,41 +187,35 @@ impl Poller {
         }
     }
 
-    /// Takes a waiting op back.
-    pub(super) fn take(&self, is_it: impl Fn(&Sqe) -> bool) -> Option<Sqe> {
-        self.take_in(&mut self.state.lock(), is_it)
+    /// Takes a waiting op of this kind back.
+    pub(super) fn take(&self, opcode: Opcode, user_data: u64) -> Option<Sqe> {
+        let mut state = self.state.lock();
+        state.find(user_data).filter(|sqe| sqe.opcode == opcode)?;
+        self.take_in(&mut state, user_data)
     }
 
     /// Takes a waiting op back, or else has the workers looked through; no op comes from there or
     /// goes there meanwhile.
     pub(super) fn take_or(
         &self,
-        is_it: impl Fn(&Sqe) -> bool,
+        user_data: u64,
         elsewhere: impl FnOnce() -> Cancelled,
     ) -> Cancelled {
         let mut state = self.state.lock();
-        self.take_in(&mut state, is_it).map_or_else(elsewhere, Cancelled::Taken)
+        self.take_in(&mut state, user_data).map_or_else(elsewhere, Cancelled::Taken)
     }
 
-    fn take_in(&self, state: &mut State, is_it: impl Fn(&Sqe) -> bool) -> Option<Sqe> {
-        let mut found = None;
-        for (&raw, waiters) in &mut state.watched {
-            if let Some(at) = waiters.iter().position(|waiter| is_it(&waiter.sqe)) {
-                found = Some((raw, waiters.remove(at).sqe));
-                break;
+    fn take_in(&self, state: &mut State, user_data: u64) -> Option<Sqe> {
+        match state.places.remove(&user_data)? {
+            Place::Watched(raw) => {
+                let waiters = state.watched.get_mut(&raw)?;
+                let at = waiters.iter().position(|waiter| waiter.sqe.user_data == user_data)?;
+                let sqe = waiters.remove(at).sqe;
+                self.tidy(state, raw);
+                Some(sqe)
             }
+            Place::Timed(clock, due) => state.times[clock].remove(&due),
         }
-        if let Some((raw, sqe)) = found {
-            self.tidy(state, raw);
-            return Some(sqe);
-        }
-        for times in &mut state.times {
-            let at = times.iter().find(|(_, sqe)| is_it(sqe)).map(|(&at, _)| at);
-            if let Some(at) = at {
-                return times.remove(&at);
-            }
-        }
-        None
     }
 
     // Times.
@@ -225,8 +253,9 @@ impl Poller {
         let at = if flags & ABSOLUTE != 0 { time } else { now.saturating_add(time) };
         let mut state = self.state.lock();
         state.next += 1;
-        let order = state.next;
-        state.times[clock].insert((at, order), *sqe);
+        let due = (at, state.next);
+        state.times[clock].insert(due, *sqe);
+        state.settle(sqe, Place::Timed(clock, due));
         self.wind(&state, clock)
     }
 
@@ -249,15 +278,18 @@ impl Poller {
     fn strike(&self, clock: usize) -> Vec<Sqe> {
         let _ = rustix::io::read(&self.timers[clock], &mut [0u8; 8]);
         let now = CLOCKS[clock].0.now();
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         let mut due = Vec::new();
         while let Some(entry) = state.times[clock].first_entry() {
             if entry.key().0 > now {
                 break;
             }
-            due.push(entry.remove());
+            let sqe = entry.remove();
+            state.places.remove(&sqe.user_data);
+            due.push(sqe);
         }
-        let _ = self.wind(&state, clock);
+        let _ = self.wind(state, clock);
         due
     }
 
