@@ -1,12 +1,11 @@
 //! Clocks, and a sleep.
 //!
-//! Not: the timeout itself (`op/timeout.rs`).
+//! Not: the sleep itself (`op/sleep.rs`), nor the kernel's own timeout (`op/timeout.rs`).
 
 use std::io;
 use std::time::Duration;
 
 use crate::Ring;
-use crate::op::Timeout;
 
 /// What a [`Timeout`] is measured by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -39,10 +38,10 @@ impl Clock {
     }
 }
 
-/// Waits for a while.
+/// Waits for a while; see [`Sleep`](crate::op::Sleep).
 ///
 /// # Errors
 /// If the ring cannot be used; see [`Ring::queue`].
 pub async fn sleep(ring: &Ring, time: Duration) -> io::Result<()> {
-    ring.queue(Timeout::after(time)).await
+    ring.sleep(time).await
 }

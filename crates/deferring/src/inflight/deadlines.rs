@@ -1,7 +1,7 @@
-//! When which op is to be given up.
+//! When which op is to be given up, or has slept long enough.
 //!
 //! A heap, and one timeout in the kernel for its first (`turn/alarm.rs`): a hundred thousand
-//! timeouts there are slow. Not: what a deadline does to an op (`mod.rs`).
+//! timeouts there are slow. Not: what then happens to an op (`ticking.rs`).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,40 +9,70 @@ use std::time::Duration;
 
 use super::Token;
 
+/// What a point of time is to an op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Due {
+    /// It has slept long enough.
+    Ends,
+    /// Its deadline.
+    GivesUp,
+}
+
 /// Deadlines by `CLOCK_MONOTONIC`. Those of ops that have ended stay until they come or are swept.
 #[derive(Default)]
 pub(crate) struct Deadlines {
-    heap: BinaryHeap<Reverse<(Duration, u64)>>,
+    heap: BinaryHeap<Reverse<(Duration, u64, Due)>>,
+    /// When some came last.
+    before: Duration,
     /// Swept when there are twice as many as were alive the last time.
     sweep_at: usize,
 }
 
 const SWEEP_MIN: usize = 1024;
 
+/// How long at least from when some came until others do, for each that there is; and at most.
+const TOGETHER: Duration = Duration::from_nanos(500);
+const TOGETHER_MAX: Duration = Duration::from_micros(500);
+
 impl Deadlines {
     pub(crate) const fn new() -> Self {
-        Self { heap: BinaryHeap::new(), sweep_at: SWEEP_MIN }
+        Self { heap: BinaryHeap::new(), before: Duration::ZERO, sweep_at: SWEEP_MIN }
     }
 
     /// `is_alive` tells whether a token's op has not ended.
-    pub(crate) fn add(&mut self, at: Duration, token: Token, is_alive: impl Fn(Token) -> bool) {
+    pub(crate) fn add(
+        &mut self,
+        at: Duration,
+        token: Token,
+        due: Due,
+        is_alive: impl Fn(Token) -> bool,
+    ) {
         if self.heap.len() >= self.sweep_at {
-            self.heap.retain(|Reverse((_, token))| is_alive(Token::from_user_data(*token)));
+            self.heap.retain(|Reverse((_, token, _))| is_alive(Token::from_user_data(*token)));
             self.sweep_at = (2 * self.heap.len()).max(SWEEP_MIN);
         }
-        self.heap.push(Reverse((at, token.user_data())));
+        self.heap.push(Reverse((at, token.user_data(), due)));
     }
 
-    pub(crate) fn first(&self) -> Option<Duration> {
-        self.heap.peek().map(|Reverse((at, _))| *at)
+    fn first(&self) -> Option<Duration> {
+        self.heap.peek().map(|Reverse((at, ..))| *at)
     }
 
-    /// The next that has come.
-    pub(crate) fn pop(&mut self, now: Duration) -> Option<Token> {
+    /// When to look. Of many, each would else wake a thread by itself: of a thousand, two thousand
+    /// times a second at most.
+    pub(crate) fn next(&self) -> Option<Duration> {
+        let count = u32::try_from(self.heap.len()).unwrap_or(u32::MAX);
+        let pause = TOGETHER.saturating_mul(count).min(TOGETHER_MAX);
+        self.first().map(|first| first.max(self.before.saturating_add(pause)))
+    }
+
+    /// The next that has come, and what it is.
+    pub(crate) fn pop(&mut self, now: Duration) -> Option<(Token, Due)> {
         if self.first()? > now {
             return None;
         }
-        self.heap.pop().map(|Reverse((_, token))| Token::from_user_data(token))
+        self.before = now;
+        self.heap.pop().map(|Reverse((_, token, due))| (Token::from_user_data(token), due))
     }
 
     pub(crate) fn clear(&mut self) {
@@ -62,15 +92,36 @@ mod tests {
     fn deadlines_come_in_their_order_and_not_before() {
         let mut deadlines = Deadlines::new();
         for (index, at) in [(0, 3), (1, 1), (2, 2)] {
-            deadlines.add(Duration::from_secs(at), token(index), |_| true);
+            deadlines.add(Duration::from_secs(at), token(index), Due::GivesUp, |_| true);
         }
         assert_eq!(deadlines.pop(Duration::ZERO), None);
         let two = Duration::from_secs(2);
         assert_eq!(
             [deadlines.pop(two), deadlines.pop(two), deadlines.pop(two)],
-            [Some(token(1)), Some(token(2)), None]
+            [Some((token(1), Due::GivesUp)), Some((token(2), Due::GivesUp)), None]
         );
-        assert_eq!(deadlines.first(), Some(Duration::from_secs(3)));
+        assert_eq!(deadlines.next(), Some(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn the_more_there_are_the_more_come_together() {
+        let mut deadlines = Deadlines::new();
+        let micros = Duration::from_micros;
+        for index in 0..10_000 {
+            deadlines.add(micros(1_000_000 + u64::from(index)), token(index), Due::Ends, |_| true);
+        }
+        assert_eq!(deadlines.next(), Some(micros(1_000_000)), "for the first nobody waits");
+        let mut looks = 0;
+        while let Some(now) = deadlines.next() {
+            looks += 1;
+            while deadlines.pop(now).is_some() {}
+        }
+        assert!((20..40).contains(&looks), "looked at {looks} times in 10 ms");
+        // Alone, one is not late.
+        deadlines.add(micros(2_000_000), token(0), Due::Ends, |_| true);
+        deadlines.pop(micros(2_000_000)).unwrap();
+        deadlines.add(micros(2_000_001), token(0), Due::Ends, |_| true);
+        assert!(deadlines.next().unwrap() <= micros(2_000_002));
     }
 
     #[test]
@@ -78,7 +129,7 @@ mod tests {
         let mut deadlines = Deadlines::new();
         for index in 0..100_000 {
             let alive = |token: Token| token.index() + 10 > index;
-            deadlines.add(Duration::from_secs(1), token(index), alive);
+            deadlines.add(Duration::from_secs(1), token(index), Due::GivesUp, alive);
         }
         assert!(deadlines.heap.len() <= SWEEP_MIN);
     }

@@ -202,7 +202,7 @@ impl Inflight {
             match list {
                 List::Holders => self.admission.holders(kind).remove(&mut self.table, index),
                 List::Stuck => self.admission.stuck(kind).remove(&mut self.table, index),
-                List::None | List::Lane(_) | List::Paused | List::Behind => {
+                List::None | List::Lane(_) | List::Paused | List::Asleep | List::Behind => {
                     unreachable!("a worker op in the kernel is on {list:?}")
                 }
             }

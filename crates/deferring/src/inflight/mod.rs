@@ -29,6 +29,7 @@ mod turnstile;
 
 use std::collections::VecDeque;
 use std::task::Waker;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -40,7 +41,7 @@ use crate::trace::{Note, Notes, Spans};
 use admission::{Admission, Lane, kind_of};
 use cells::Cells;
 pub(crate) use cells::Corpse;
-use deadlines::Deadlines;
+use deadlines::{Deadlines, Due};
 use queue::Queue;
 use slot::{Cancel, Event, State, Then, step, was_cut_short};
 pub(crate) use slot::{POISONED, SATURATED};
@@ -62,6 +63,8 @@ pub(crate) struct Inflight {
     admission: Admission,
     turnstiles: Turnstiles,
     deadlines: Deadlines,
+    /// How many wait for nothing but a time.
+    asleep: usize,
     tallies: Tallies,
     /// Results that nobody will take. Emptied after each unlock.
     graves: Queue,
@@ -192,6 +195,7 @@ impl Inflight {
             admission: Admission::new(patience),
             turnstiles: Turnstiles::new(),
             deadlines: Deadlines::new(),
+            asleep: 0,
             tallies: Tallies::new(),
             graves: Queue::new(),
             cancel_lane: VecDeque::new(),
@@ -227,7 +231,7 @@ impl Inflight {
     }
 
     fn waiting(&self) -> usize {
-        self.admission.waiting() + self.turnstiles.waiting()
+        self.admission.waiting() + self.turnstiles.waiting() + self.asleep
     }
 
     fn submitted(&self) -> usize {
@@ -279,6 +283,18 @@ impl Inflight {
         unsafe { self.cells.put(token.index(), op) };
         self.admission.push(Lane::Fresh, &mut self.table, token.index());
         self.counters.queued(self.admission.fresh.len());
+        token
+    }
+
+    /// Gives an op its slot that waits for that time, and goes nowhere.
+    pub(crate) fn insert_asleep<T: Op>(&mut self, op: T, place: &Place, until: Duration) -> Token {
+        let token = self.table.allocate(Cells::vtable::<T>(), place);
+        // SAFETY: as in `insert`.
+        unsafe { self.cells.put(token.index(), op) };
+        self.table.at(token.index()).list = List::Asleep;
+        self.asleep += 1;
+        self.add_time(until, token, Due::Ends);
+        self.counters.publish_queued(self.admission.fresh.len(), self.waiting());
         token
     }
 
@@ -520,6 +536,7 @@ impl Inflight {
         match std::mem::replace(&mut row.list, List::None) {
             List::Lane(lane) => self.admission.remove(lane, &mut self.table, index),
             List::Paused => self.admission.paused.remove(&mut self.table, index),
+            List::Asleep => self.asleep -= 1,
             List::Behind => self.turnstiles.leave(&mut self.table, key, index),
             list @ (List::None | List::Holders | List::Stuck) => {
                 unreachable!("an op that waits is on {list:?}")

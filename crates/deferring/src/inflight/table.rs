@@ -81,6 +81,8 @@ pub(crate) enum List {
     None,
     Lane(Lane),
     Paused,
+    /// Until a time, and on no list but that of times.
+    Asleep,
     /// Behind another op of its turnstile.
     Behind,
     Holders,

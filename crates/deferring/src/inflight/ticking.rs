@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::admission::Tick;
+use super::deadlines::Due;
 use super::slot::{Cancel, Event, State};
 use super::table::{List, Marks, Table};
 use super::{After, Inflight, SATURATED, Token};
@@ -15,19 +16,31 @@ use crate::trace::Note;
 impl Inflight {
     /// Gives an op a deadline. The earliest of several counts.
     pub(crate) fn set_deadline(&mut self, token: Token, at: Duration) {
+        self.add_time(at, token, Due::GivesUp);
+    }
+
+    pub(super) fn add_time(&mut self, at: Duration, token: Token, due: Due) {
         let Self { deadlines, table, .. } = self;
-        deadlines.add(at, token, |token| table.is_out(token));
+        deadlines.add(at, token, due, |token| table.is_out(token));
     }
 
-    /// When the next deadline comes.
+    /// When the next deadline comes, or the next sleep ends; or so soon after that, if there are
+    /// many.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
-        self.deadlines.first()
+        self.deadlines.next()
     }
 
-    /// Gives up the ops whose deadline has come.
+    /// Gives up the ops whose deadline has come, and ends those that have slept.
     pub(crate) fn expire(&mut self, now: Duration, after: &mut After) {
-        while let Some(token) = self.deadlines.pop(now) {
+        while let Some((token, due)) = self.deadlines.pop(now) {
             let Some(row) = self.table.get(token) else { continue };
+            if due == Due::Ends {
+                if row.list == List::Asleep {
+                    self.ended_unseen += 1;
+                    self.advance_as(token.index(), Event::Cancel, 0, after);
+                }
+                continue;
+            }
             // If somebody has asked for a cancel before, it is that one.
             if row.state.is_out() && row.cancel == Cancel::None {
                 row.marks.set(Marks::TIMED_OUT, true);

@@ -24,6 +24,7 @@ mod poll_update;
 mod read;
 mod readv;
 mod renameat;
+mod sleep;
 mod sqe;
 mod sqe_text;
 mod statx;
@@ -61,6 +62,7 @@ pub use poll_update::PollUpdate;
 pub use read::Read;
 pub use readv::Readv;
 pub use renameat::Renameat;
+pub use sleep::Sleep;
 pub use sqe::{Cqe, Opcode, Sqe};
 pub use statx::Statx;
 pub use symlinkat::Symlinkat;
@@ -132,6 +134,12 @@ pub unsafe trait Op: Send + Sized + 'static {
     #[doc(hidden)]
     fn until(&self) -> Until {
         Until::NEVER
+    }
+
+    /// How long it waits, and that is all: it never goes to the kernel. See [`Sleep`].
+    #[doc(hidden)]
+    fn sleeps(&self) -> Option<Duration> {
+        None
     }
 
     /// Asks at once, by a system call that is quick and never blocks, where there is such, instead

@@ -99,6 +99,10 @@ unsafe impl<T: Op> Op for With<T> {
         self.until.and(self.op.until())
     }
 
+    fn sleeps(&self) -> Option<Duration> {
+        self.op.sleeps()
+    }
+
     fn at_once(&mut self) -> Option<io::Result<u32>> {
         if self.in_worker || self.may_block { None } else { self.op.at_once() }
     }

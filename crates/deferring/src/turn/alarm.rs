@@ -1,10 +1,12 @@
 //! The ring's own requests: the alarm for whatever must happen by itself, and the canary.
 //!
 //! One timeout in the kernel, for the earliest of: the next tick of admission, the first deadline
-//! of an op, the end of a shutdown. Nobody else needs a clock, a thread or a timer. Not: what
+//! or end of a sleep, the end of a shutdown. Nobody else needs a clock, a thread or a timer. Not: what
 //! happens then (`inflight/`, `end.rs`).
 
 use std::time::Duration;
+
+use rustix::io::Errno;
 
 use super::Core;
 use super::aside::Aside;
@@ -23,6 +25,10 @@ pub(super) struct Alarm {
     armed: Option<Duration>,
     /// A change of it is out.
     rewinding: bool,
+    /// How often in a row the kernel has refused it.
+    refusals: u32,
+    /// What it said last.
+    answer: i32,
     /// What the kernel is told, used in turn: an SQPOLL thread reads it when it comes to it. On the
     /// heap, as the ring moves.
     times: Box<[KernelTimespec; TIMES]>,
@@ -30,6 +36,16 @@ pub(super) struct Alarm {
 }
 
 const TIMES: usize = 8;
+
+/// How often in a row.
+const REFUSALS_MAX: u32 = 16;
+
+/// Whether it is neither the time, nor gone with the thread that asked for it, nor a want of memory.
+fn refuses(result: i32) -> bool {
+    let errno = Errno::from_raw_os_error(result.saturating_neg());
+    let passes = [Errno::TIME, Errno::CANCELED, Errno::INTR, Errno::NOMEM, Errno::AGAIN];
+    result < 0 && !crate::error::is_restart(-result) && !passes.contains(&errno)
+}
 
 const TIMEOUT_UPDATE: u32 = 1 << 1;
 const IN_WORKER: u8 = 1 << 4;
@@ -43,19 +59,31 @@ impl Alarm {
             give_up_at: None,
             armed: None,
             rewinding: false,
+            refusals: 0,
+            answer: 0,
             times: Box::new([KernelTimespec::from(Duration::ZERO); TIMES]),
             next_time: 0,
         }
     }
 
     /// The kernel has answered one of the alarm's requests. True if time is up.
-    pub(super) const fn answered(&mut self, own: Own) -> bool {
+    pub(super) fn answered(&mut self, own: Own, result: i32) -> bool {
         match own {
-            Own::Alarm => self.armed = None,
+            Own::Alarm => {
+                self.armed = None;
+                self.refusals = if refuses(result) { self.refusals + 1 } else { 0 };
+                self.answer = result;
+            }
             Own::Rewind => self.rewinding = false,
             Own::Bell | Own::Canary | Own::Message | Own::Aside => {}
         }
         matches!(own, Own::Alarm)
+    }
+
+    /// Why the kernel refuses it, if it has so often that it will go on to.
+    pub(super) fn refusal(&self) -> Option<Errno> {
+        let refused = self.refusals >= REFUSALS_MAX;
+        refused.then(|| Errno::from_raw_os_error(self.answer.saturating_neg()))
     }
 
     fn place(&mut self, time: Duration) -> u64 {

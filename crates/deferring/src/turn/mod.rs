@@ -307,13 +307,17 @@ impl Shared {
         let Until { after, at } = op.until();
         let after = after.map(|time| self.after(time));
         let until = after.into_iter().chain(at.map(|at| self.at(at))).min();
+        let asleep = op.sleeps().map(|time| self.after(time));
         let span = Span::of_op(T::CODE);
         let mut core = self.lock();
         if let Some(refusal) = core.refusal {
             drop(core);
             return Err((op, Err(refusal.error())));
         }
-        let token = core.inflight.insert(op, &place);
+        let token = match asleep {
+            Some(until) => core.inflight.insert_asleep(op, &place, until),
+            None => core.inflight.insert(op, &place),
+        };
         core.inflight.spans().begin(token.index(), span);
         if let Some(until) = until {
             core.inflight.set_deadline(token, until);

@@ -33,6 +33,8 @@ pub(crate) struct Found {
     more: bool,
     /// The time of a shutdown is over.
     give_up: bool,
+    /// The kernel refuses to tell the time.
+    timeless: Option<Errno>,
     /// The kernel's workers are to be counted.
     suspicious: bool,
     /// Whoever found it ends, and must send nothing.
@@ -76,7 +78,7 @@ impl Core {
                     self.bell_armed = false;
                     found.bell = true;
                 }
-                Completed::Own(own) => time_is_up |= self.own_answered(own),
+                Completed::Own(own) => time_is_up |= self.own_answered(own, cqe.result),
             }
             popped += 1;
         }
@@ -92,7 +94,7 @@ impl Core {
             match Token::from_user_data(cqe.user_data).own_kind() {
                 Some(own) if !own.is_call() || !is_anothers() => {
                     self.inflight.complete(cqe, &mut found.after);
-                    time_is_up |= self.own_answered(own);
+                    time_is_up |= self.own_answered(own, cqe.result);
                     self.bell_armed &= own != Own::Bell;
                     found.bell |= own == Own::Bell;
                 }
@@ -106,11 +108,11 @@ impl Core {
         self.conclude(time_is_up, found);
     }
 
-    fn own_answered(&mut self, own: Own) -> bool {
+    fn own_answered(&mut self, own: Own, result: i32) -> bool {
         if let (Own::Aside, Some(aside)) = (own, &mut self.aside) {
             aside.watch_ended();
         }
-        self.alarm.answered(own)
+        self.alarm.answered(own, result)
     }
 
     /// Whether the next CQE is one that [`reap_own`](Self::reap_own) would take, and no other is
@@ -138,6 +140,7 @@ impl Core {
         }
         self.counters.take_notes(&mut found.after.notes);
         found.ops += self.inflight.take_ended_unseen();
+        found.timeless = self.alarm.refusal();
         found.suspicious |= self.inflight.take_suspicion();
         found.graves |= self.inflight.has_graves();
         found.more |= self.has_more_to_send();
@@ -340,6 +343,10 @@ impl Shared {
         }
         if found.give_up {
             self.give_up_the_rest(calls);
+        }
+        if let Some(errno) = found.timeless {
+            // What waits for a time would wait for ever.
+            self.poison(errno, calls);
         }
         let more = found.cancel_again || found.more;
         if more && found.leave_unsent {

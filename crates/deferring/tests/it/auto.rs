@@ -151,7 +151,7 @@ fn a_want_of_memory_that_passes_is_none() {
             thread::scope(|scope| {
                 // When the other has been refused and pauses, there is memory.
                 scope.spawn(|| {
-                    while !is(&over) && !(sleeps(asks) && is(&limited)) {
+                    while !(is(&over) || sleeps(asks) && is(&limited)) {
                         ready.store(true, Ordering::SeqCst);
                     }
                     limit(maximum);

@@ -31,6 +31,7 @@ mod process_ring;
 mod processes;
 mod results;
 mod shutdown;
+mod sleep;
 mod submission;
 #[cfg(feature = "tracing")]
 mod tracing_;
