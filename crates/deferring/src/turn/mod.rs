@@ -34,6 +34,7 @@ use crate::driver::{Keeper, Seat};
 use crate::error;
 use crate::inflight::{After, Inflight, Pending, Token};
 use crate::op::{Op, Opcode, Until};
+use crate::planted;
 use crate::stats::{Counters, Stats};
 use crate::sync::thread::ThreadId;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, plain};
@@ -187,6 +188,7 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, Core> {
+        planted::slow_lock();
         self.core.lock()
     }
 
@@ -305,6 +307,7 @@ impl Shared {
         }
         drop(core);
         self.seat.call_sleeper();
+        planted::slow_op(self);
         Ok(token)
     }
 
