@@ -22,9 +22,9 @@ pub(super) const OF_RAW: f64 = 1.02;
 
 impl Bounds {
     pub(super) const USUAL: Self = Self { tolerance: 0.02, of_instructions: 0.02 };
-    /// Where the clock has a say. What was submitted by the batch and is submitted by the op is
-    /// 32 times as much.
-    pub(super) const WIDE: Self = Self { tolerance: 0.50, ..Self::USUAL };
+    /// Where the clock has a say: twice as much was seen on a machine that was busy. What was
+    /// submitted by the batch and is submitted by the op is 32 times as much.
+    pub(super) const WIDE: Self = Self { tolerance: 3.0, ..Self::USUAL };
 
     /// The same, for numbers that another compiler's program had.
     pub(super) const fn of_other_rustc(self) -> Self {
@@ -134,7 +134,7 @@ mod tests {
         let enters = |is| change(Figure::Enters, 0.0313, is, Bounds::USUAL);
         assert_eq!(enters(0.03125), None, "which the file has rounded");
         assert!(enters(0.03125 * 33.0 / 32.0).is_some());
-        assert_eq!(change(Figure::Enters, 0.0313, 0.045, Bounds::WIDE), None);
+        assert_eq!(change(Figure::Enters, 0.0313, 0.0682, Bounds::WIDE), None);
         assert!(change(Figure::Enters, 0.0313, 1.0, Bounds::WIDE).is_some());
     }
 
