@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 
-use crate::{project, refused, sim, tidy};
+use crate::{gates, project, refused, sim, tidy};
 
 /// How the project is tested, as the README says it. `tidy` holds the README to it.
 pub(crate) const TEST_COMMAND: &str = "cargo test --workspace --all-features";
@@ -22,6 +22,7 @@ enum Run {
     Cargo { line: &'static str, environment: &'static [(&'static str, &'static str)] },
     Tidy,
     Sim(&'static [&'static str]),
+    Gates(gates::Form),
     Refused,
 }
 
@@ -41,6 +42,8 @@ const STEPS: &[Step] = &[
     // A short form; `cargo xtask sim` runs for as long as one likes.
     Step { name: "sim", run: Run::Sim(&["--seeds", "4000"]) },
     Step { name: "sim, with bugs planted", run: Run::Sim(&["--planted"]) },
+    Step { name: "gates", run: Run::Gates(gates::Form::Compare) },
+    Step { name: "gates, with slow-downs planted", run: Run::Gates(gates::Form::Planted) },
     cargo("test", TEST_COMMAND),
     // The same on the pool. All of it under each refusal: `cargo xtask refused`.
     Step { name: "refused", run: Run::Refused },
@@ -68,6 +71,7 @@ impl Step {
                 let options: Vec<String> = options.iter().map(|&option| option.into()).collect();
                 sim::run(&sim::Options::parse(&options).map_err(anyhow::Error::msg)?)
             }
+            Run::Gates(form) => gates::run(form),
             Run::Refused => refused::run_short(),
             Run::Cargo { line, environment } => run_cargo(line, environment),
         }

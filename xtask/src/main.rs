@@ -3,7 +3,7 @@
 //! This file knows the commands by name and nothing about what they do. It is not a build script:
 //! the crates build with plain cargo. Each command is a file: `ci.rs`, `tidy/mod.rs`, `models.rs`,
 //! `hazards.rs`, `conformance.rs`, `refused.rs`, `soak.rs`, `sim.rs`, `sanitize.rs`,
-//! `compare_cp/mod.rs`, `bench.rs`; where the project lies is in `project.rs`.
+//! `compare_cp/mod.rs`, `bench.rs`, `gates/mod.rs`; where the project lies is in `project.rs`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A tool talks to whoever started it.
 
@@ -11,6 +11,7 @@ mod bench;
 mod ci;
 mod compare_cp;
 mod conformance;
+mod gates;
 mod hazards;
 mod models;
 mod project;
@@ -45,6 +46,9 @@ usage: cargo xtask <command>
   bench         what the drivers cost: `w9`, many tasks on tokio by each way to read; `hop`, one op at
                 a time under each driver; some minutes each
                 w9|hop [--quick] [--rounds N] [--mib N] [--tasks N] [--dir DIR]
+  gates         what an op costs, as far as that repeats (user instructions, allocations, enters, system
+                calls), against crates/deferring-gates/gates.toml; one minute, valgrind and strace.
+                --renew writes that file; --planted looks whether slow-downs trip a gate
   help          this text";
 
 fn main() -> ExitCode {
@@ -80,6 +84,10 @@ fn main() -> ExitCode {
         },
         ("bench", [_, ..]) => report(bench::run(options)),
         ("bench", []) => misused("bench which? w9 or hop"),
+        ("gates", options) => match gates::Form::parse(options) {
+            Ok(form) => report(gates::run(&form)),
+            Err(why) => misused(&why),
+        },
         ("help" | "--help" | "-h", _) => {
             println!("{USAGE}");
             ExitCode::SUCCESS

@@ -1,7 +1,12 @@
 //! Bugs on purpose, to see that they are found. There are none but with `--cfg deferring_planted`, and
 //! then only the one that `DEFERRING_PLANTED` names.
 //!
-//! Not: who finds them (`cargo xtask sim --planted`).
+//! Those that make ops cost more are in `slow.rs`. Not: who finds them (`cargo xtask sim --planted`,
+//! `cargo xtask gates --planted`).
+
+mod slow;
+
+pub(crate) use slow::{slow_lock, slow_op};
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +17,12 @@ pub(crate) enum Bug {
     LostCancel,
     /// A credit is not given back.
     LostCredit,
+    /// Each op allocates.
+    Allocation,
+    /// Whoever takes the lock of a ring takes another one first.
+    SecondLock,
+    /// Each op is submitted by itself.
+    SubmitEach,
 }
 
 /// Whether this bug is there.
@@ -28,7 +39,10 @@ pub(crate) fn has(bug: Bug) -> bool {
         Ok("early-free") => Some(Bug::EarlyFree),
         Ok("lost-cancel") => Some(Bug::LostCancel),
         Ok("lost-credit") => Some(Bug::LostCredit),
-        Ok(other) => panic!("DEFERRING_PLANTED={other:?}: early-free, lost-cancel or lost-credit"),
+        Ok("allocation") => Some(Bug::Allocation),
+        Ok("second-lock") => Some(Bug::SecondLock),
+        Ok("submit-each") => Some(Bug::SubmitEach),
+        Ok(other) => panic!("DEFERRING_PLANTED={other:?} is none of those that planted.rs has"),
         Err(_) => None,
     });
     *planted == Some(bug)

@@ -35,6 +35,7 @@ use crate::error;
 use crate::handle::Over;
 use crate::inflight::{After, Inflight, Pending, Token};
 use crate::op::{Op, Opcode, Until};
+use crate::planted;
 use crate::stats::{Counters, Stats};
 use crate::sync::thread::ThreadId;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, plain};
@@ -197,6 +198,7 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, Core> {
+        planted::slow_lock();
         self.core.lock()
     }
 
@@ -324,6 +326,7 @@ impl Shared {
         }
         drop(core);
         self.seat.call_sleeper();
+        planted::slow_op(self);
         Ok(token)
     }
 
