@@ -16,6 +16,7 @@ use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::task::{Poll, Waker};
 use std::{fmt, io};
 
+use rustix::fs::{AtFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 pub(crate) use nature::Nature;
@@ -314,6 +315,19 @@ impl Lease {
         let nature = Nature::of(fd);
         shared.nature.fetch_or(nature.to_byte(), Ordering::Relaxed);
         nature
+    }
+
+    /// What its file system says of it, where nobody has to wait for that: by a plain system call.
+    pub(crate) fn stat_at_once(
+        &self,
+        flags: AtFlags,
+        mask: StatxFlags,
+    ) -> Option<io::Result<Statx>> {
+        if !self.nature().is_known_at_once() {
+            return None;
+        }
+        let fd = self.try_as_fd();
+        Some(fd.and_then(|fd| Ok(rustix::fs::statx(fd, c"", flags, mask)?)))
     }
 
     /// Whether transfers go past the page cache (`O_DIRECT`), as of the first time that somebody

@@ -14,6 +14,7 @@ const TABLE: &str = "docs/kernel.md";
 /// Files beside the ops that are not ops, and why they are there.
 const NOT_OPS: &[(&str, &str)] = &[
     ("mod.rs", "the trait, and the list of ops"),
+    ("sleep.rs", "a wait that the ring keeps itself, and never asks the kernel for"),
     ("sqe.rs", "the question as the kernel reads it"),
     ("sqe_text.rs", "the same in words"),
     ("path.rs", "paths as several ops lend them to the kernel"),

@@ -82,15 +82,15 @@ unsafe impl Op for Statx {
     }
 
     fn at_once(&mut self) -> Option<io::Result<u32>> {
-        let of_fd = self.path.is_empty() && self.flags.contains(AtFlags::EMPTY_PATH);
-        let lease = self.dir.lease().filter(|lease| of_fd && lease.nature().is_known_at_once())?;
-        let answer = lease.try_as_fd().and_then(|fd| {
-            let answer = rustix::fs::statx(fd, c"", self.flags, self.mask)?;
-            Ok(self.answer.write(answer))
-        });
-        let answer = answer.map(|_| 0);
+        if !self.path.is_empty() || !self.flags.contains(AtFlags::EMPTY_PATH) {
+            return None;
+        }
+        let told = self.dir.lease()?.stat_at_once(self.flags, self.mask)?;
         self.dir = CWD; // It is not needed any more: a close need not wait for whoever takes this.
-        Some(answer)
+        Some(told.map(|answer| {
+            self.answer.write(answer);
+            0
+        }))
     }
 
     fn encode(&mut self, sqe: &mut Sqe) {

@@ -31,7 +31,6 @@ mod process_ring;
 mod processes;
 mod results;
 mod shutdown;
-mod sleep;
 mod submission;
 #[cfg(feature = "tracing")]
 mod tracing_;

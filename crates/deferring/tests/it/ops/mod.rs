@@ -18,6 +18,7 @@ mod poll_update;
 mod read;
 mod readv;
 mod renameat;
+mod sleep;
 mod statx;
 mod symlinkat;
 mod timeout;
