@@ -51,6 +51,7 @@ pub(crate) type Over<T> = (T, io::Result<u32>);
 impl<T: Op> Unpin for Handle<T> {}
 
 impl<T: Op> Handle<T> {
+    #[inline]
     pub(crate) fn new(shared: Arc<Shared>, queued: Result<Token, Over<T>>) -> Self {
         let claim = match queued {
             Ok(token) => Claim::Slot(token),
@@ -192,6 +193,7 @@ fn decode<T: Op>((op, result): Over<T>) -> T::Output {
 impl<T: Op> Future for Handle<T> {
     type Output = T::Output;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T::Output> {
         let this = self.get_mut();
         assert!(!this.over.load(Ordering::Relaxed), "the result of this handle has been taken");

@@ -2,7 +2,7 @@
 //!
 //! Written by whoever holds the ring's lock, read by anybody. Not: what they count.
 
-use crate::op::Class;
+use crate::op::{Class, Kind};
 use crate::sync::Ordering;
 use crate::sync::plain::{AtomicBool, AtomicU64, Mutex};
 use crate::trace::{Note, Notes};
@@ -144,8 +144,6 @@ struct ClassCounters {
     credits: Counter,
 }
 
-const NO_LIMIT: u64 = u64::MAX;
-
 impl Counters {
     /// Keeps what is to be told with the next reap: a subscriber is the user's code, and whoever
     /// notes something may hold the seat.
@@ -178,20 +176,29 @@ impl Counters {
         self.leaked.set(leaked as u64);
     }
 
-    pub(crate) fn publish_class(&self, class: Class, stats: ClassStats) {
-        let counters = &self.classes[class.index()];
-        counters.queued.set(stats.queued as u64);
-        counters.in_flight.set(stats.in_flight as u64);
-        counters.stuck.set(stats.stuck as u64);
-        counters.credits.set(stats.credits.map_or(NO_LIMIT, |credits| credits as u64));
+    /// So many ops of each class are in the kernel.
+    pub(crate) fn publish_in_flight(&self, in_flight: &[usize; Class::COUNT]) {
+        for (counters, &in_flight) in self.classes.iter().zip(in_flight) {
+            counters.in_flight.set(in_flight as u64);
+        }
+    }
+
+    /// What of a kind waits, holds a credit, has lost one by being stuck; and how many there are.
+    pub(crate) fn publish_crew(&self, kind: Kind, [queued, _, stuck, credits]: [usize; 4]) {
+        let counters = &self.classes[Class::Worker(kind).index()];
+        counters.queued.set(queued as u64);
+        counters.stuck.set(stuck as u64);
+        counters.credits.set(credits as u64);
     }
 
     pub(crate) fn snapshot(&self, enters: u64) -> Stats {
+        // Of what needs no worker there are none.
+        let limited = |credits: &Counter| (credits.get() > 0).then(|| credits.size());
         let class = |counters: &ClassCounters| ClassStats {
             queued: counters.queued.size(),
             in_flight: counters.in_flight.size(),
             stuck: counters.stuck.size(),
-            credits: (counters.credits.get() != NO_LIMIT).then(|| counters.credits.size()),
+            credits: limited(&counters.credits),
         };
         Stats {
             sqes: self.sqes.get(),
@@ -227,11 +234,15 @@ mod tests {
         counters.queued(3);
         counters.publish(5, 1, 2);
         let class = ClassStats { queued: 2, in_flight: 7, stuck: 1, credits: Some(32) };
-        counters.publish_class(Class::Worker(crate::op::Kind::Path), class);
+        counters.publish_crew(Kind::Path, [2, 0, 1, 32]);
+        let mut in_flight = [0; Class::COUNT];
+        in_flight[Class::Worker(Kind::Path).index()] = 7;
+        counters.publish_in_flight(&in_flight);
         counters.sqes.add(10);
         let stats = counters.snapshot(4);
         assert_eq!((stats.queued, stats.cancels, stats.leaked), (5, 1, 2));
-        assert_eq!(stats.class(Class::Worker(crate::op::Kind::Path)), class);
+        assert_eq!(stats.class(Class::Worker(Kind::Path)), class);
+        assert_eq!(stats.class(Class::Control), ClassStats::default());
         assert!((stats.sqes_per_enter() - 2.5).abs() < f64::EPSILON);
     }
 }

@@ -11,7 +11,7 @@ use crate::notify::Calls;
 use crate::ring::Ring;
 use crate::sync::thread::{self, Thread};
 use crate::sync::{Arc, AtomicBool, Ordering};
-use crate::turn::Shared;
+use crate::turn::{Found, Shared};
 
 /// Runs a future to its end on this thread, and turns the ring meanwhile: what the future queues
 /// goes out as one batch whenever it has nothing left to do.
@@ -47,6 +47,7 @@ pub fn block_on<F: IntoFuture>(ring: &Ring, future: F) -> F::Output {
     });
     let waker = Waker::from(Arc::clone(&call));
     let mut cx = Context::from_waker(&waker);
+    let mut found = Found::default();
     loop {
         for _ in 0..POLLS_PER_TURN {
             if !call.woken.swap(false, Ordering::SeqCst) {
@@ -56,7 +57,7 @@ pub fn block_on<F: IntoFuture>(ring: &Ring, future: F) -> F::Output {
                 return output;
             }
         }
-        turn(shared, &call);
+        turn(shared, &call, &mut found);
     }
 }
 
@@ -101,7 +102,7 @@ impl Wake for Call {
 }
 
 /// Turns the ring once, or waits for the thread that does.
-fn turn(shared: &Shared, call: &Call) {
+fn turn(shared: &Shared, call: &Call, found: &mut Found) {
     // A future may have forked: the child must not touch the ring, nor a lock that may be held.
     if let Err(error) = shared.check_process() {
         cannot(&error);
@@ -130,7 +131,7 @@ fn turn(shared: &Shared, call: &Call) {
     } else {
         shared.sleep_seated(|| call.is_woken())
     };
-    let found = shared.collect_seated();
+    shared.collect_seated(found);
     call.seated.store(false, Ordering::SeqCst);
     drop(seated);
     let mut calls = Calls::default();

@@ -16,7 +16,7 @@ use crate::notify::Calls;
 use crate::sync::plain;
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{AtomicBool, Mutex, Ordering};
-use crate::turn::Shared;
+use crate::turn::{Found, Shared};
 
 /// How a ring's task can be called.
 #[derive(Debug, Default)]
@@ -219,10 +219,12 @@ fn take_turn(shared: &Shared, send: impl FnOnce(&Shared) -> Result<(), Errno>) -
         return true; // Whoever drops the ring turns it, and waits for each CQE.
     }
     let sent = send(shared);
-    let found = shared.collect_seated();
+    let mut found = Found::borrowing();
+    shared.collect_seated(&mut found);
     drop(seated);
     // A panic of the user's wakers is not the reactor's: the panic hook has reported it.
-    let _ = conclude(shared, found, sent, &mut Calls::default());
+    let _ = conclude(shared, &mut found, sent, &mut Calls::default());
+    shared.put_back(found);
     true
 }
 

@@ -143,7 +143,7 @@ impl Builder {
 /// If it cannot be turned by this thread.
 fn conclude(
     shared: &Shared,
-    found: Found,
+    found: &mut Found,
     sent: Result<(), Errno>,
     calls: &mut Calls,
 ) -> Result<(), Errno> {

@@ -22,7 +22,7 @@ use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Arc, available_parallelism, mpsc, panicking};
 #[cfg(not(all(test, any(loom, shuttle))))]
 use crate::threads;
-use crate::turn::Shared;
+use crate::turn::{Found, Shared};
 
 const NAME: &str = "deferring";
 
@@ -148,6 +148,7 @@ impl Drop for Keeps<'_> {
 
 /// Turns the ring until its last owner has gone and nothing is out.
 pub(crate) fn run(shared: &Shared, mut spin: Spin) {
+    let mut found = Found::default();
     let is_done = || shared.is_closing() && !shared.is_owed();
     while !is_done() && !shared.is_poisoned() {
         let Some(seated) = shared.seat.take() else {
@@ -155,21 +156,20 @@ pub(crate) fn run(shared: &Shared, mut spin: Spin) {
             continue;
         };
         let mut sent = Ok(());
-        let mut found = Default::default();
         let spins = spin.time().is_some_and(|time| {
             sent = shared.submit_seated();
-            found = shared.collect_seated();
+            shared.collect_seated(&mut found);
             let came = sent.is_err() || found.any() || look_out(shared, time);
             spin.came(came);
             came
         });
         if !spins {
             sent = shared.sleep_seated(is_done);
-            shared.collect_more(&mut found);
+            shared.collect_seated(&mut found);
         }
         drop(seated);
         // A panic of the user's wakers ends here: the panic hook has reported it.
-        if conclude(shared, found, sent, &mut Calls::default()).is_err() {
+        if conclude(shared, &mut found, sent, &mut Calls::default()).is_err() {
             // The kernel knows another thread as the owner.
             shared.poison(Errno::EXIST, &mut Calls::default());
         }

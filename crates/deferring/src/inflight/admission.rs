@@ -14,7 +14,9 @@
 use std::collections::VecDeque;
 
 use super::queue::{Links, Queue};
-use crate::op::{Class, Kind};
+#[cfg(test)]
+use crate::op::Class;
+use crate::op::Kind;
 use crate::planted::{self, Bug};
 
 /// How many worker ops of one kind are in the kernel at once, to begin with. Enough to keep a disk
@@ -90,6 +92,8 @@ pub(crate) struct Admission {
     /// Given back by the kernel undone, several times: to go again at the next tick.
     pub(crate) paused: Queue,
     crews: [Crew; Kind::COUNT],
+    /// Something of a crew may have changed since somebody asked.
+    changed: bool,
     /// How many wait in all lanes but `fresh`.
     others: usize,
     at: usize,
@@ -125,6 +129,7 @@ impl Admission {
             ready: Queue::new(),
             paused: Queue::new(),
             crews: [Crew::new(), Crew::new(), Crew::new(), Crew::new()],
+            changed: true,
             others: 0,
             at: 0,
             deficits: [QUANTUM, 0, 0, 0, 0, 0],
@@ -176,16 +181,26 @@ impl Admission {
         match lane {
             Lane::Fresh => &mut self.fresh,
             Lane::Ready => &mut self.ready,
-            Lane::Kind(kind) => &mut self.crews[kind as usize].waiting,
+            Lane::Kind(kind) => &mut self.crew(kind).waiting,
         }
     }
 
-    pub(crate) fn holders(&mut self, kind: Kind) -> &mut Queue {
-        &mut self.crews[kind as usize].holders
+    const fn crew(&mut self, kind: Kind) -> &mut Crew {
+        self.changed = true;
+        &mut self.crews[kind as usize]
     }
 
-    pub(crate) fn stuck(&mut self, kind: Kind) -> &mut Queue {
-        &mut self.crews[kind as usize].stuck
+    pub(crate) const fn holders(&mut self, kind: Kind) -> &mut Queue {
+        &mut self.crew(kind).holders
+    }
+
+    pub(crate) const fn stuck(&mut self, kind: Kind) -> &mut Queue {
+        &mut self.crew(kind).stuck
+    }
+
+    /// Whether something of a crew may have changed since this was asked before.
+    pub(crate) const fn take_changed(&mut self) -> bool {
+        std::mem::replace(&mut self.changed, false)
     }
 
     /// What of a kind waits, holds a credit, has lost one by being stuck; and how many there are.
@@ -268,7 +283,7 @@ impl Admission {
 
     /// A worker op has ended, or was given back; its row is on no list of ours any more.
     pub(crate) fn ended(&mut self, kind: Kind) {
-        let crew = &mut self.crews[kind as usize];
+        let crew = self.crew(kind);
         crew.moving = true;
         crew.allowance -= u32::from(planted::has(Bug::LostCredit) && crew.allowance > 0);
     }
@@ -285,6 +300,7 @@ impl Admission {
     /// The limit cannot be changed: the credits are made to fit.
     pub(crate) fn fix(&mut self, workers: u32) {
         self.fixed = Some(workers);
+        self.changed = true;
         let share = u32::try_from(Kind::COUNT).unwrap_or(u32::MAX);
         for crew in &mut self.crews {
             crew.allowance = (workers / share).max(1);
@@ -316,6 +332,7 @@ impl Admission {
         mut mark: impl FnMut(&mut T, u32),
     ) -> Tick {
         let now = self.tick;
+        self.changed = true;
         if let Some(since) = self.missing {
             let late = now.wrapping_sub(since) >= self.patience;
             // Linux may have lost the making of a worker; the next op that needs one reminds it.
@@ -451,6 +468,7 @@ const fn is_older(this: u32, that: u32) -> bool {
 }
 
 /// Whether ops of a class take a credit, and of which kind.
+#[cfg(test)]
 pub(crate) const fn kind_of(class: Class) -> Option<Kind> {
     match class {
         Class::Worker(kind) => Some(kind),

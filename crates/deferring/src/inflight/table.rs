@@ -138,7 +138,7 @@ impl Table {
     }
 
     /// A free row for a new op, in state `Waiting`, to be put into the lane of what is new.
-    #[inline]
+    #[inline(always)] // As `Inflight::insert`.
     pub(crate) fn allocate(&mut self, vtable: &'static Vtable, place: &Place) -> Token {
         let index = match self.free {
             NONE => self.grow(),

@@ -22,6 +22,7 @@ pub enum Class {
 
 impl Class {
     pub(crate) const COUNT: usize = 2 + Kind::COUNT;
+    #[cfg(test)]
     pub(crate) const ALL: [Self; Self::COUNT] = [
         Self::Worker(Kind::Open),
         Self::Worker(Kind::Path),

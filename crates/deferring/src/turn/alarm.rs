@@ -97,7 +97,7 @@ impl Alarm {
 impl Core {
     fn due(&self) -> Option<Duration> {
         let Alarm { tick_at, give_up_at, .. } = self.alarm;
-        [tick_at, give_up_at, self.inflight.next_deadline()].into_iter().flatten().min()
+        earlier(earlier(tick_at, give_up_at), self.inflight.next_deadline())
     }
 
     /// Whether the ring has something to ask for itself.
@@ -175,6 +175,13 @@ impl Core {
             self.inflight.tick(after);
         }
         self.alarm.give_up_at.take_if(|at| *at <= now).is_some()
+    }
+}
+
+fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 

@@ -17,6 +17,7 @@ impl Shared {
     ///
     /// `may_be_done` is a guess. `over` is set, under the lock, once the result is taken: two threads that take at once get
     /// it once.
+    #[inline]
     pub(crate) fn poll_op<T: Op>(
         &self,
         token: Token,

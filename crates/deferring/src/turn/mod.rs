@@ -295,6 +295,7 @@ impl Shared {
     }
 
     /// Gives an op its slot. An op that needs none, or cannot have one, comes back with its result.
+    #[inline]
     pub(crate) fn queue<T: Op>(&self, mut op: T) -> Result<Token, Over<T>> {
         if let Err(error) = self.check_process().and_then(|()| op.check()) {
             return Err((op, Err(error)));

@@ -25,6 +25,8 @@ pub(super) const OWN_MAX: usize = 4;
 #[derive(Default)]
 pub(crate) struct Found {
     after: After,
+    /// The lists of `after` are the ring's, to be given back.
+    borrows: bool,
     ops: usize,
     bell: bool,
     graves: bool,
@@ -44,12 +46,29 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    /// For one reap: its lists are the ring's, so that it need not allocate them.
+    pub(crate) fn borrowing() -> Self {
+        Self { borrows: true, ..Self::default() }
+    }
+
+    /// All that was found is done. The lists, which are empty, are kept.
+    fn forget(&mut self) {
+        let (after, borrows) = (std::mem::take(&mut self.after), self.borrows);
+        *self = Self { after, borrows, ..Self::default() };
+    }
+
     pub(crate) const fn any(&self) -> bool {
         self.ops > 0
     }
 }
 
 impl Core {
+    /// How many CQEs may come of what is out now.
+    fn out(&self) -> usize {
+        let Pending { in_kernel, cancels, .. } = self.inflight.pending();
+        in_kernel + cancels + self.inflight.canaries() + OWN_MAX
+    }
+
     /// Moves slots on by up to `most` CQEs. Returns how many there were.
     ///
     /// The bell's CQE is for a thread that sleeps in the ring. If one may be about to, another
@@ -180,44 +199,42 @@ impl Shared {
     }
 
     fn reap_and(&self, leave_unsent: bool, calls: &mut Calls) -> usize {
-        let mut ops = 0;
+        let (mut ops, mut left) = (0, None);
         self.give_up_if_late(calls);
-        let Some(mut left) = self.begin_reap(self.kernel.wants_enter()) else { return ops };
+        if !self.begin_reap(self.kernel.wants_enter()) {
+            return ops;
+        }
+        let mut found = Found::borrowing();
         loop {
-            let mut found = Found { leave_unsent, ..Found::default() };
-            let popped = self.collect(REAP_BATCH.min(left), false, &mut found);
+            found.leave_unsent = leave_unsent;
+            let popped = self.collect(&mut left, false, &mut found);
             if found.bell {
                 self.seat.silence_unseated();
             }
-            left -= popped;
             ops += found.ops;
             let left_bell = found.left_bell;
-            self.deliver_to(found, calls);
-            if left == 0 || left_bell || !self.has_more_than(popped) {
+            self.deliver_to(&mut found, calls);
+            if left == Some(0) || left_bell || !self.has_more_than(popped) {
                 break;
             }
         }
+        self.put_back(found);
         ops
     }
 
     /// As [`reap`](Self::reap), for the thread in the seat: what follows is delivered later, when
-    /// the seat is free for what the user's code may do.
-    pub(crate) fn collect_seated(&self) -> Found {
-        let mut found = Found::default();
-        self.collect_more(&mut found);
-        found
-    }
-
-    /// As [`collect_seated`](Self::collect_seated), on top of what was found before.
-    pub(crate) fn collect_more(&self, found: &mut Found) {
+    /// the seat is free for what the user's code may do. On top of what was found before.
+    pub(crate) fn collect_seated(&self, found: &mut Found) {
         found.give_up |= self.is_late();
         // What is kept back is handed over when this thread sleeps, which it does next.
         let fetch = self.kernel.wants_enter() && !self.kernel.cq_ready();
-        let Some(mut left) = self.begin_reap(fetch) else { return };
+        if !self.begin_reap(fetch) {
+            return;
+        }
+        let mut left = None;
         loop {
-            let popped = self.collect(REAP_BATCH.min(left), true, found);
-            left -= popped;
-            if left == 0 || !self.has_more_than(popped) {
+            let popped = self.collect(&mut left, true, found);
+            if left == Some(0) || !self.has_more_than(popped) {
                 break;
             }
         }
@@ -226,23 +243,17 @@ impl Shared {
         }
     }
 
-    /// How many CQEs a reap may take: as many as were out when it began, so that new ones do not
-    /// keep it for ever. `None` if there is nothing to reap. With `fetch`, what the kernel keeps
-    /// back is asked for first: a host's eventfd has told of it, and will not tell again.
-    fn begin_reap(&self, fetch: bool) -> Option<usize> {
+    /// Whether there is something to reap. With `fetch`, what the kernel keeps back is asked for
+    /// first: a host's eventfd has told of it, and will not tell again.
+    fn begin_reap(&self, fetch: bool) -> bool {
         if self.check_process().is_err() {
-            return None;
+            return false;
         }
         if fetch {
             // What is not handed over now will be at the next wait.
             let _ = self.flush();
         }
-        if !self.kernel.cq_ready() {
-            return None;
-        }
-        let core = self.lock();
-        let Pending { in_kernel, cancels, .. } = core.inflight.pending();
-        Some(in_kernel + cancels + core.inflight.canaries() + OWN_MAX)
+        self.kernel.cq_ready()
     }
 
     /// As [`reap_into`](Self::reap_into), to be told by the next [`reap`](Self::reap).
@@ -295,7 +306,7 @@ impl Shared {
             self.seat.silence_unseated();
         }
         self.tell_later(found.ops);
-        self.deliver_to(found, calls);
+        self.deliver_to(&mut found, calls);
     }
 
     /// Has the kernel hand over what it keeps back.
@@ -307,17 +318,22 @@ impl Shared {
         self.kernel.flush()
     }
 
-    fn collect(&self, most: usize, seated: bool, found: &mut Found) -> usize {
+    /// Takes a part. `left` is how many more may be taken: as many as were out when the reap began,
+    /// so that new ones do not keep it for ever.
+    fn collect(&self, left: &mut Option<usize>, seated: bool, found: &mut Found) -> usize {
         let mut core = self.lock();
-        if !found.after.has_room() {
+        if found.borrows && !found.after.has_room() {
             found.after = std::mem::take(&mut core.spare);
         }
+        let all = *left.get_or_insert_with(|| core.out());
+        let most = REAP_BATCH.min(all);
         let popped = core.reap_batch(most, || !seated && self.seat.is_awaited(), found);
         if popped > 0 {
             // Only here, and locked.
             self.reaps.store(self.reaps().wrapping_add(1), Ordering::Relaxed);
         }
         drop(core);
+        *left = Some(all - popped);
         // Before anything is sent: a pool beside the kernel is watched again then.
         self.kernel.end_reap();
         popped
@@ -330,8 +346,15 @@ impl Shared {
         popped == REAP_BATCH || fetched() && self.kernel.cq_ready()
     }
 
+    /// Gives the ring its lists back.
+    pub(crate) fn put_back(&self, found: Found) {
+        if found.borrows && found.after.has_room() {
+            self.lock().spare = found.after;
+        }
+    }
+
     /// Calls whom it concerns.
-    pub(crate) fn deliver_to(&self, mut found: Found, calls: &mut Calls) {
+    pub(crate) fn deliver_to(&self, found: &mut Found, calls: &mut Calls) {
         follow(&mut found.after, calls);
         if found.graves {
             self.bury(calls);
@@ -355,9 +378,7 @@ impl Shared {
             // Nobody knows that there is something to submit. New ops wait until asked.
             let _ = self.submit_up_to(0, calls);
         }
-        if found.after.has_room() {
-            self.lock().spare = found.after;
-        }
+        found.forget();
     }
 
     /// Drops what nobody will take.
