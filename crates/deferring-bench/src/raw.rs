@@ -23,13 +23,11 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
-    pub(crate) fn new(depth: u32, len: usize) -> io::Result<Self> {
-        Ok(Self::on(IoUring::new(depth)?, depth as usize, len))
-    }
-
-    fn on(ring: IoUring, depth: usize, len: usize) -> Self {
+    pub(crate) fn new(depth: usize, len: usize) -> io::Result<Self> {
+        let entries = u32::try_from(depth).map_err(io::Error::other)?;
+        let ring = IoUring::new(entries)?;
         let bufs = (0..depth).map(|_| vec![0xff; len]).collect();
-        Self { ring, bufs, offsets: vec![0; depth], idle: (0..depth).collect() }
+        Ok(Self { ring, bufs, offsets: vec![0; depth], idle: (0..depth).collect() })
     }
 
     pub(crate) fn nop(&mut self, count: usize) -> anyhow::Result<u64> {

@@ -77,7 +77,7 @@ impl Api for Compio {
         OpenOptions::new()
             .read(access != OFlags::WRONLY)
             .write(access != OFlags::RDONLY)
-            .custom_flags((flags & OFlags::DIRECT).bits().cast_signed())
+            .custom_flags(i32::try_from((flags & OFlags::DIRECT).bits()).map_err(io::Error::other)?)
             .open(path)
             .await
     }

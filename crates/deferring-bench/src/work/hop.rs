@@ -31,9 +31,9 @@ pub(crate) fn run(options: &Options, files: &Files<'_>) -> anyhow::Result<Vec<Me
 
     let nops = field("hop-nop", "nop, one at a time", "nop");
     let mut nops = nops.contest(&alone, || nop::raw(1), || Ok(Nops { depth: 1 }));
-    let reads = |id, title: &str, depth: u32| {
+    let reads = |id, title: &str, depth: usize| {
         let raw = move || w2::raw(cached, cached.shared()?, depth);
-        let job = move || Reads::new(cached, cached.shared()?, depth as usize);
+        let job = move || Reads::new(cached, cached.shared()?, depth);
         field(id, title, "read").contest(&alone, raw, job)
     };
     let mut one = reads("hop-read", "4 KiB cached read, one at a time", 1);

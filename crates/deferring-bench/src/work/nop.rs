@@ -13,17 +13,17 @@ use crate::options::Options;
 use crate::raw::Raw;
 
 pub(crate) fn run(options: &Options, _: &Files<'_>) -> anyhow::Result<Vec<Measured>> {
-    let ids: [(&str, u32); 3] = [("nop-1", 1), ("nop-32", 32), ("nop-256", 256)];
+    let ids: [(&str, usize); 3] = [("nop-1", 1), ("nop-32", 32), ("nop-256", 256)];
     let measured = ids.map(|(id, depth)| {
         let field = Field::new(id, format!("nop, {depth} at a time"), "nop");
-        let job = move || Ok(Nops { depth: depth as usize });
+        let job = move || Ok(Nops { depth });
         let contest = field.contest(options, move || raw(depth), job);
-        contest.hold(options.timed(20, 100, depth as usize * 16), || Ok(()))
+        contest.hold(options.timed(20, 100, depth * 16), || Ok(()))
     });
     measured.into_iter().collect()
 }
 
-pub(super) fn raw<'a>(depth: u32) -> anyhow::Result<Runner<'a>> {
+pub(super) fn raw<'a>(depth: usize) -> anyhow::Result<Runner<'a>> {
     let mut raw = Raw::new(depth, 0)?;
     Ok(Runner::new(move |ops| Ok(Ran::entered(raw.nop(ops)?))))
 }

@@ -68,7 +68,7 @@ fn in_flight(options: &Options) -> anyhow::Result<Curve> {
     let mut counts: Vec<usize> = counts.collect();
     counts.sort_unstable();
     let mut curve = polls("in-flight", "ops in flight at once", "ops in flight", &counts, WAITERS)?;
-    curve.limit = "memory, the kernel's and ours".into();
+    curve.limit = format!("memory: {}", curve.limit);
     Ok(curve)
 }
 
@@ -84,7 +84,8 @@ fn descriptors(options: &Options) -> anyhow::Result<Curve> {
         counts.push(most);
     }
     let mut curve = polls("descriptors", "descriptors, one op on each", "descriptors", &counts, 1)?;
-    curve.limit = format!("the limit on open descriptors (RLIMIT_NOFILE), {limit} here");
+    curve.limit =
+        format!("how many may be open (RLIMIT_NOFILE), {limit} here; then memory: {}", curve.limit);
     Ok(curve)
 }
 
@@ -101,27 +102,29 @@ fn polls(
 ) -> anyhow::Result<Curve> {
     let line = |name| Line { name, points: Vec::new() };
     let (mut ours, mut raw) = (line("ours, CPU ns/op"), line("raw, CPU ns/op"));
-    let (mut memory, mut kernels) = (line("ours, bytes/op"), line("kernel (slab), bytes/op"));
-    for &count in counts {
-        let (mut our_ns, mut raw_ns, mut bytes, mut slab) = (vec![], vec![], vec![], vec![]);
+    let mut memory = String::new();
+    // The most first: what it takes of memory is then new, and not what others left.
+    for &count in counts.iter().rev() {
+        let (mut our_ns, mut raw_ns) = (Vec::new(), Vec::new());
         for _ in 0..TIMES {
             // A thread each, so that what one leaves behind does not help the next.
             let polled = apart(|| OurPolls::new()?.all(count, waiters))?;
             our_ns.push(polled.cpu_ns);
-            bytes.push(polled.bytes);
-            slab.push(polled.kernel_bytes);
+            if memory.is_empty() {
+                let Polled { bytes, kernel_bytes, .. } = polled;
+                let each = if waiters == 1 { "op and its descriptor" } else { "op" };
+                memory = format!(
+                    "with {count} of them, {bytes:.0} bytes of ours for each {each}, and \
+                     {kernel_bytes:.0} of the kernel's (slabs)"
+                );
+            }
             raw_ns.push(apart(|| RawPolls::new()?.all(count, waiters))?.cpu_ns);
         }
-        ours.points.push((count, median(our_ns)));
-        raw.points.push((count, median(raw_ns)));
-        // Of few, it is what the allocator does.
-        if count >= 10_000 {
-            memory.points.push((count, median(bytes)));
-            kernels.points.push((count, median(slab)));
-        }
+        ours.points.insert(0, (count, median(our_ns)));
+        raw.points.insert(0, (count, median(raw_ns)));
     }
-    let (lines, beside) = (vec![ours, raw], vec![memory, kernels]);
-    Ok(Curve { id, title, x, y: "CPU ns per op", lines, beside, limit: String::new() })
+    let (y, lines) = ("CPU ns per op", vec![ours, raw]);
+    Ok(Curve { id, title, x, y, lines, beside: Vec::new(), limit: memory })
 }
 
 fn apart<T: Send>(run: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
@@ -130,7 +133,7 @@ fn apart<T: Send>(run: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Res
 
 struct Polled {
     cpu_ns: f64,
-    /// Of the process, for each op, while all are in flight.
+    /// Of the process, for each op, while all are in flight, if they are many.
     bytes: f64,
     /// Of the kernel's slabs, which all of the machine has a part in.
     kernel_bytes: f64,
@@ -145,19 +148,19 @@ trait Polls {
     fn take(&mut self, count: usize) -> anyhow::Result<()>;
 
     fn all(&mut self, count: usize, waiters: usize) -> anyhow::Result<Polled> {
+        let (resident_before, slab_before) = (resident()?, slab()?);
         let counters = count.div_ceil(waiters);
         let counters: Vec<_> = (0..counters).map(|_| Counter::new()).collect::<Result<_, _>>()?;
         // Small numbers several times, so that there is something to measure. The first warms up.
-        let times = (50_000 / count).clamp(1, 5_000);
+        let times = (19_000 / count).clamp(1, 5_000);
         let (mut bytes, mut kernel_bytes) = (0.0, 0.0);
         if times > 1 {
             self.once(&counters, count, waiters, || Ok(()))?;
         }
-        let (resident_before, slab_before) = (resident()?, slab()?);
         let cost = measure(count * times, |_| {
             for _ in 0..times {
                 self.once(&counters, count, waiters, || {
-                    if times <= 5 {
+                    if times == 1 {
                         let grown = |now: u64, before| (now as f64 - before as f64) / count as f64;
                         bytes = grown(resident()?, resident_before);
                         kernel_bytes = grown(slab()?, slab_before);
@@ -297,7 +300,7 @@ impl Polls for RawPolls {
         while left > 0 {
             self.ring.submit_and_wait(1)?;
             for cqe in self.ring.completion() {
-                ensure!(cqe.result() & i32::from(PollFlags::IN.bits().cast_signed()) != 0);
+                ensure!(cqe.result() & i32::from(PollFlags::IN.bits()) != 0);
                 left -= 1;
             }
         }
@@ -388,7 +391,7 @@ fn one_ring(our: bool, cached: &Cached, reads: usize) -> anyhow::Result<()> {
         let driven = Driven::new(Driver::BlockOn)?;
         driven.job(&w2::Reads::new(cached, cached.shared()?, DEPTH)?, reads)?;
     } else {
-        (w2::raw(cached, cached.shared()?, DEPTH as u32)?.run)(reads)?;
+        (w2::raw(cached, cached.shared()?, DEPTH)?.run)(reads)?;
     }
     Ok(())
 }

@@ -20,20 +20,20 @@ use crate::raw::Raw;
 
 pub(crate) fn run(options: &Options, files: &Files<'_>) -> anyhow::Result<Vec<Measured>> {
     let cached = files.cached()?;
-    let ids: [(&str, u32); 3] = [("w2-1", 1), ("w2-32", 32), ("w2-128", 128)];
+    let ids: [(&str, usize); 3] = [("w2-1", 1), ("w2-32", 32), ("w2-128", 128)];
     let measured = ids.map(|(id, depth)| {
         let title =
             format!("4 KiB at random from {} MiB in the cache, {depth} at a time", options.mib());
         let field = Field::new(id, title, "read");
         let raw = move || raw(cached, cached.shared()?, depth);
-        let job = move || Reads::new(cached, cached.shared()?, depth as usize);
+        let job = move || Reads::new(cached, cached.shared()?, depth);
         let mut contest = field.contest(options, raw, job);
         if depth == 1 {
             contest
                 .others
                 .push(Contestant::new(Kind::Other, "`pread`, no ring", move || plain(cached)));
         }
-        contest.hold(options.timed(11, 150, depth as usize * 16), || cached.settle())
+        contest.hold(options.timed(11, 150, depth * 16), || cached.settle())
     });
     measured.into_iter().collect()
 }
@@ -42,7 +42,7 @@ pub(crate) fn run(options: &Options, files: &Files<'_>) -> anyhow::Result<Vec<Me
 pub(super) fn raw<'a>(
     cached: &'a Cached,
     file: Arc<File>,
-    depth: u32,
+    depth: usize,
 ) -> anyhow::Result<Runner<'a>> {
     let (mut raw, mut offsets) = (Raw::new(depth, BLOCK)?, cached.offsets(0));
     Ok(Runner::new(move |ops| Ok(Ran::entered(raw.read(&file, ops, &mut offsets)?))))

@@ -9,14 +9,14 @@ use crate::contest::Measured;
 use crate::field::Field;
 use crate::options::Options;
 
-const DEPTH: u32 = 32;
+const DEPTH: usize = 32;
 
 pub(crate) fn run(options: &Options, files: &Files<'_>) -> anyhow::Result<Vec<Measured>> {
     let cached = files.cached()?;
     let title = format!("4 KiB at random past the cache, {DEPTH} at a time");
     let field = Field::new("w3-32", title, "read");
     let raw = move || w2::raw(cached, cached.open_direct()?.into(), DEPTH);
-    let job = move || w2::Reads::new(cached, cached.open_direct()?.into(), DEPTH as usize);
+    let job = move || w2::Reads::new(cached, cached.open_direct()?.into(), DEPTH);
     let contest = field.contest(options, raw, job);
-    Ok(vec![contest.hold(options.timed(11, 300, DEPTH as usize), || Ok(()))?])
+    Ok(vec![contest.hold(options.timed(11, 300, DEPTH), || Ok(()))?])
 }

@@ -31,7 +31,7 @@ pub(crate) fn run(options: &Options, _: &Files<'_>) -> anyhow::Result<Vec<Measur
     let field = Field::new("w4", title, "write");
     let dir = &options.dir;
     let raw = || {
-        let (target, mut raw) = (Target::new(dir), Raw::new(DEPTH as u32, BYTES)?);
+        let (target, mut raw) = (Target::new(dir), Raw::new(DEPTH, BYTES)?);
         let (first, last) = (target.clone(), target.clone());
         Ok(Runner {
             prepare: Box::new(move |_| first.make()),

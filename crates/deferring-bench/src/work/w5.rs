@@ -151,7 +151,7 @@ impl Raw {
             buf: vec![0; BLOCK],
         };
         Ok(Self {
-            ring: IoUring::new(DEPTH as u32)?,
+            ring: IoUring::new(u32::try_from(DEPTH)?)?,
             paths: paths.iter().map(c_path).collect::<Result<_, _>>()?,
             lanes: (0..DEPTH).map(lane).collect(),
         })
@@ -161,7 +161,7 @@ impl Raw {
         let (mut begun, mut ended, mut enters) = (0, 0, 0);
         let mut came = Vec::with_capacity(2 * DEPTH);
         for lane in 0..self.lanes.len() {
-            self.begin(lane, &mut begun, count);
+            self.begin(lane, &mut begun, count)?;
         }
         while ended < count {
             self.ring.submit_and_wait(1)?;
@@ -171,10 +171,10 @@ impl Raw {
             for &(data, result) in &came {
                 let lane = usize::try_from(data)?;
                 if self.lanes[lane].advance(result)? {
-                    self.push(lane);
+                    self.push(lane)?;
                 } else {
                     ended += 1;
-                    self.begin(lane, &mut begun, count);
+                    self.begin(lane, &mut begun, count)?;
                 }
             }
         }
@@ -182,41 +182,46 @@ impl Raw {
     }
 
     /// The next file, if there is one.
-    fn begin(&mut self, lane: usize, begun: &mut usize, count: usize) {
+    fn begin(&mut self, lane: usize, begun: &mut usize, count: usize) -> anyhow::Result<()> {
         if *begun < count {
             (self.lanes[lane].at, self.lanes[lane].step) = (*begun, Step::Open);
             *begun += 1;
-            self.push(lane);
+            self.push(lane)?;
         }
+        Ok(())
     }
 
-    fn push(&mut self, lane: usize) {
-        let entry = self.lanes[lane].entry(&self.paths).user_data(lane as u64);
+    fn push(&mut self, lane: usize) -> anyhow::Result<()> {
+        let entry = self.lanes[lane].entry(&self.paths)?.user_data(lane as u64);
         // SAFETY: paths and lanes stay until the last completion; an error ends the program.
         unsafe { self.ring.submission().push(&entry).expect("as many as there are lanes") };
+        Ok(())
     }
 }
 
 impl Lane {
-    fn entry(&mut self, paths: &[CString]) -> squeue::Entry {
+    fn entry(&mut self, paths: &[CString]) -> anyhow::Result<squeue::Entry> {
         let fd = types::Fd(self.fd);
-        match self.step {
+        Ok(match self.step {
             Step::Open => {
-                let flags = (OFlags::RDONLY | OFlags::CLOEXEC).bits().cast_signed();
+                let flags = i32::try_from((OFlags::RDONLY | OFlags::CLOEXEC).bits())?;
                 let cwd = types::Fd(rustix::fs::CWD.as_raw_fd());
                 opcode::OpenAt::new(cwd, paths[self.at].as_ptr()).flags(flags).build()
             }
             Step::Stat => {
-                let flags = AtFlags::EMPTY_PATH.bits().cast_signed();
+                let flags = i32::try_from(AtFlags::EMPTY_PATH.bits())?;
                 let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
                 opcode::Statx::new(fd, c"".as_ptr(), self.stat.as_mut_ptr().cast())
                     .flags(flags)
                     .mask(mask.bits())
                     .build()
             }
-            Step::Read => opcode::Read::new(fd, self.buf.as_mut_ptr(), BLOCK as u32).build(),
+            Step::Read => {
+                let len = u32::try_from(self.buf.len())?;
+                opcode::Read::new(fd, self.buf.as_mut_ptr(), len).build()
+            }
             Step::Close => opcode::Close::new(fd).build(),
-        }
+        })
     }
 
     /// Looks at a result; whether there is more to do for this file.

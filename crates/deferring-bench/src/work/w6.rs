@@ -28,6 +28,9 @@ use crate::ours::Driver;
 
 const CONNS: usize = 64;
 
+/// `MSG_NOSIGNAL`.
+const NOSIGNAL: i32 = 0x4000;
+
 /// `defer_taskrun` is what the baseline has.
 const DRIVERS: &[Driver] = &[
     Driver::BlockOn,
@@ -161,7 +164,7 @@ impl Raw {
     fn new() -> anyhow::Result<Self> {
         let mut builder = IoUring::builder();
         builder.setup_single_issuer().setup_defer_taskrun();
-        Ok(Self { ring: builder.build(CONNS as u32)? })
+        Ok(Self { ring: builder.build(u32::try_from(CONNS)?)? })
     }
 
     fn echo(&mut self, conns: &[TcpStream], bytes: usize, ops: usize) -> anyhow::Result<u64> {
@@ -207,10 +210,8 @@ impl Raw {
         let len = u32::try_from(buf.len()).expect("a message is small");
         let fd = types::Fd(conn.as_raw_fd());
         let data = at as u64 * 2 + 1;
-        let entry = opcode::Send::new(fd, buf.as_ptr(), len)
-            .flags(rustix::net::SendFlags::NOSIGNAL.bits().cast_signed())
-            .build()
-            .user_data(data);
+        let entry =
+            opcode::Send::new(fd, buf.as_ptr(), len).flags(NOSIGNAL).build().user_data(data);
         // SAFETY: as of `recv`.
         unsafe { self.ring.submission().push(&entry).expect("one for each connection") };
     }

@@ -22,7 +22,7 @@ const BYTES: usize = 64;
 pub(crate) fn run(options: &Options, _: &Files<'_>) -> anyhow::Result<Vec<Measured>> {
     let field = Field::new("zero-32", "64 bytes of /dev/zero, 32 at a time", "read");
     let raw = || {
-        let (mut raw, file) = (Raw::new(DEPTH as u32, BYTES)?, zeros()?);
+        let (mut raw, file) = (Raw::new(DEPTH, BYTES)?, zeros()?);
         Ok(Runner::new(move |ops| Ok(Ran::entered(raw.read_zeros(&file, ops)?))))
     };
     let contest = field.contest(options, raw, || Ok(Zeros));

@@ -16,8 +16,7 @@ pub(crate) use run::{Course, Flavour, Way};
 
 pub(crate) fn run(options: &Options, files: &Files<'_>) -> anyhow::Result<Vec<Measured>> {
     let (cached, tasks) = (files.cached()?, options.tasks);
-    let depth = u32::try_from(tasks)?;
-    let raw = move || w2::raw(cached, cached.shared()?, depth);
+    let raw = move || w2::raw(cached, cached.shared()?, tasks);
     let again = Contestant::new(Kind::Again, "raw loop again (noise)", raw);
     let others = [again].into_iter().chain(all(cached, tasks)).collect();
     let contest = Contest {
