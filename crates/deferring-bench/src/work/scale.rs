@@ -49,15 +49,15 @@ pub(crate) struct Curve {
 pub(crate) fn run(options: &Options, files: &Files<'_>) -> anyhow::Result<Vec<Curve>> {
     let cached = files.cached()?;
     cached.settle()?;
-    Ok(vec![
-        in_flight(options)?,
-        descriptors(options)?,
-        tasks(options, cached)?,
-        rings(options, cached)?,
-    ])
+    // The few first, so that the memory which they take is new, too.
+    let descriptors = descriptors(options)?;
+    Ok(vec![in_flight(options)?, descriptors, tasks(options, cached)?, rings(options, cached)?])
 }
 
 const TIMES: usize = 3;
+
+/// Of fewer, how memory grows is what the allocator does.
+const MANY: usize = 10_000;
 
 /// As many waiters as one event counter has: fewer than the completion queue has entries.
 const WAITERS: usize = 256;
@@ -110,7 +110,7 @@ fn polls(
             // A thread each, so that what one leaves behind does not help the next.
             let polled = apart(|| OurPolls::new()?.all(count, waiters))?;
             our_ns.push(polled.cpu_ns);
-            if memory.is_empty() {
+            if memory.is_empty() && count >= MANY {
                 let Polled { bytes, kernel_bytes, .. } = polled;
                 let each = if waiters == 1 { "op and its descriptor" } else { "op" };
                 memory = format!(
@@ -151,22 +151,19 @@ trait Polls {
         let (resident_before, slab_before) = (resident()?, slab()?);
         let counters = count.div_ceil(waiters);
         let counters: Vec<_> = (0..counters).map(|_| Counter::new()).collect::<Result<_, _>>()?;
-        // Small numbers several times, so that there is something to measure. The first warms up.
-        let times = (19_000 / count).clamp(1, 5_000);
+        // Once to grow, which shows how much; then what it costs when that is done.
+        let grown = |now: u64, before: u64| (now as f64 - before as f64) / count as f64;
         let (mut bytes, mut kernel_bytes) = (0.0, 0.0);
-        if times > 1 {
-            self.once(&counters, count, waiters, || Ok(()))?;
-        }
+        self.once(&counters, count, waiters, || {
+            bytes = grown(resident()?, resident_before);
+            kernel_bytes = grown(slab()?, slab_before);
+            Ok(())
+        })?;
+        // Small numbers several times, so that there is something to measure.
+        let times = (20_000 / count).clamp(1, 2_000);
         let cost = measure(count * times, |_| {
             for _ in 0..times {
-                self.once(&counters, count, waiters, || {
-                    if times == 1 {
-                        let grown = |now: u64, before| (now as f64 - before as f64) / count as f64;
-                        bytes = grown(resident()?, resident_before);
-                        kernel_bytes = grown(slab()?, slab_before);
-                    }
-                    Ok(())
-                })?;
+                self.once(&counters, count, waiters, || Ok(()))?;
             }
             Ok(Ran::default())
         })?;
