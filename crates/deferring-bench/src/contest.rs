@@ -5,6 +5,8 @@
 //! is compared with the mean of the two that it stands between. Not: what is said of it (`stats.rs`,
 //! `report/`).
 
+use std::process;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -67,8 +69,8 @@ impl<'a> Contestant<'a> {
 /// How much is done in a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Amount {
-    /// As many as the baseline can in this time, in multiples of the unit; who is more than four
-    /// times slower does what it can.
+    /// As many as the baseline can in this time, in multiples of the unit; who is more than
+    /// twice as slow does what it can.
     Time(Duration),
     /// So many, without a run before that warms up.
     Ops(usize),
@@ -219,19 +221,41 @@ impl Contestant<'_> {
         })
     }
 
-    /// On a thread of its own, which no runtime has left anything in.
     fn apart<T: Send>(
         &self,
         run: impl FnOnce(&mut Runner<'_>) -> anyhow::Result<T> + Send,
     ) -> anyhow::Result<T> {
-        let here = || run(&mut (self.start)()?);
-        thread::scope(|scope| {
-            let ran = scope.spawn(here).join();
-            ran.map_err(|_| anyhow!("it panicked; what it said is above"))?
-        })
-        .with_context(|| self.name.clone())
+        apart(&self.name, || run(&mut (self.start)()?))
     }
 }
+
+/// On a thread of its own, which no runtime has left anything in. What does not end ends the
+/// program, since a thread cannot be stopped.
+pub(crate) fn apart<T: Send>(
+    name: &str,
+    run: impl FnOnce() -> anyhow::Result<T> + Send,
+) -> anyhow::Result<T> {
+    let (ended, watched) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            if watched.recv_timeout(ENDS_WITHIN) == Err(RecvTimeoutError::Timeout) {
+                eprintln!(
+                    "deferring-bench: {name} has not ended after {} s; files of mine \
+                     (deferring-bench-*) stay",
+                    ENDS_WITHIN.as_secs()
+                );
+                process::exit(1);
+            }
+        });
+        let ran = scope.spawn(run).join();
+        drop(ended);
+        ran.map_err(|_| anyhow!("it panicked; what it said is above"))?
+    })
+    .with_context(|| name.to_owned())
+}
+
+/// Nothing takes a tenth of it.
+const ENDS_WITHIN: Duration = Duration::from_secs(300);
 
 impl Runner<'_> {
     fn all(&mut self, ops: usize) -> anyhow::Result<()> {
@@ -244,7 +268,7 @@ impl Runner<'_> {
 /// Equal counts, unless that would take too long.
 fn share(own: usize, raw: Option<usize>) -> usize {
     match raw {
-        Some(raw) if own >= raw / 4 => raw,
+        Some(raw) if own >= raw / 2 => raw,
         _ => own,
     }
 }
@@ -301,8 +325,8 @@ mod tests {
     fn counts_are_equal_unless_one_is_much_slower() {
         assert_eq!(share(90, None), 90);
         assert_eq!(
-            (share(1000, Some(100)), share(25, Some(100)), share(24, Some(100))),
-            (100, 100, 24)
+            (share(1000, Some(100)), share(50, Some(100)), share(49, Some(100))),
+            (100, 100, 49)
         );
     }
 }

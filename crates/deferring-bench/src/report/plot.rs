@@ -39,7 +39,7 @@ pub(super) fn all(
 fn bars(measured: &Measured) -> anyhow::Result<String> {
     // Writing is waited for; for all else, what counts is the processor.
     let (figure, what) = if measured.id == "w4" { (WALL, "time") } else { (CPU, "CPU") };
-    let ratio = |row: &Row| Some((row.name.replace('`', ""), row.kind, row.ratio(figure)?));
+    let ratio = |row: &Row| Some((name(row), row.kind, row.ratio(figure)?));
     let rows: Vec<(String, Kind, Spread)> = measured.rows.iter().filter_map(ratio).collect();
     let most = rows.iter().map(|row| row.2.median).fold(1.5, f64::max);
     // Beyond this, a bar would leave nothing to be seen of the others.
@@ -52,7 +52,7 @@ fn bars(measured: &Measured) -> anyhow::Result<String> {
             .caption(title, ("sans-serif", 15).into_font().color(&INK))
             .margin(8)
             .x_label_area_size(24)
-            .y_label_area_size(250)
+            .y_label_area_size(280)
             .build_cartesian_2d(0.0..end, 0.0..rows_end)
             .map_err(said)?;
         chart
@@ -67,24 +67,28 @@ fn bars(measured: &Measured) -> anyhow::Result<String> {
             .light_line_style(TRANSPARENT)
             .draw()
             .map_err(said)?;
-        let pixels = |at: (f64, f64)| at;
+        let style = ("sans-serif", 12).into_font().color(&INK);
         for (at, (name, kind, spread)) in rows.iter().enumerate() {
             let top = rows_end - at as f64;
-            let bar = [pixels((0.0, top - 0.85)), pixels((spread.median.min(end), top - 0.15))];
+            let bar = [(0.0, top - 0.85), (spread.median.min(end), top - 0.15)];
             chart.draw_series([Rectangle::new(bar, colour(*kind).filled())]).map_err(said)?;
             let interval = [spread.low, spread.high].map(|x| (x.min(end), top - 0.5));
             chart.draw_series([PathElement::new(interval.to_vec(), INK)]).map_err(said)?;
-            let end_of_bar = (spread.high.max(spread.median).min(end * 0.92), top - 0.7);
-            let figure = format!(" {:.2}", spread.median);
-            let style = ("sans-serif", 12).into_font().color(&INK);
-            chart.draw_series([Text::new(figure, end_of_bar, style.clone())]).map_err(said)?;
-            let (_, y) = chart.backend_coord(&(0.0, top - 0.28));
-            area.draw(&Text::new(name.clone(), (8, y), style)).map_err(said)?;
+            let end_of_bar = spread.high.max(spread.median).min(end * 0.92);
+            let (x, y) = chart.backend_coord(&(end_of_bar, top - 0.28));
+            let figure = format!("{:.2}", spread.median);
+            area.draw(&Text::new(figure, (x + 6, y), style.clone())).map_err(said)?;
+            area.draw(&Text::new(name.clone(), (8, y), style.clone())).map_err(said)?;
         }
         let baseline = PathElement::new(vec![(1.0, 0.0), (1.0, rows_end)], INK.stroke_width(2));
         chart.draw_series([baseline]).map_err(said)?;
         Ok(())
     })
+}
+
+fn name(row: &Row) -> String {
+    let name = row.name.replace('`', "");
+    if row.kind == Kind::Ours { format!("deferring, {name}") } else { name }
 }
 
 const fn colour(kind: Kind) -> RGBColor {
@@ -105,6 +109,7 @@ fn lines(curve: &Curve) -> anyhow::Result<String> {
         let mut chart = ChartBuilder::on(area)
             .caption(curve.title, ("sans-serif", 15).into_font().color(&INK))
             .margin(8)
+            .margin_right(40)
             .x_label_area_size(36)
             .y_label_area_size(64)
             .build_cartesian_2d((1.0..most_x * 1.1).log_scale(), 0.0..most_y * 1.2)
@@ -131,9 +136,18 @@ fn lines(curve: &Curve) -> anyhow::Result<String> {
                 .draw_series(points().map(|at| Circle::new(at, 3, colour.filled())))
                 .map_err(said)?;
         }
+        if curve.lines.len() < 2 {
+            return Ok(());
+        }
+        let ends = curve.lines.first().and_then(|line| line.points.first().zip(line.points.last()));
+        let falls = ends.is_some_and(|(first, last)| first.1 > last.1);
+        let corner = match falls {
+            true => SeriesLabelPosition::UpperRight,
+            false => SeriesLabelPosition::UpperLeft,
+        };
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
+            .position(corner)
             .label_font(("sans-serif", 12).into_font().color(&INK))
             .draw()
             .map_err(said)?;

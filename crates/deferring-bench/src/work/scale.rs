@@ -20,6 +20,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::w9::{Course, Flavour, READS_MIN, Way};
 use super::{Files, w2};
+use crate::contest::apart;
 use crate::cost::{Cost, Ran, measure};
 use crate::file::Cached;
 use crate::options::Options;
@@ -108,7 +109,7 @@ fn polls(
         let (mut our_ns, mut raw_ns) = (Vec::new(), Vec::new());
         for _ in 0..TIMES {
             // A thread each, so that what one leaves behind does not help the next.
-            let polled = apart(|| OurPolls::new()?.all(count, waiters))?;
+            let polled = apart(title, || OurPolls::new()?.all(count, waiters))?;
             our_ns.push(polled.cpu_ns);
             if memory.is_empty() && count >= MANY {
                 let Polled { bytes, kernel_bytes, .. } = polled;
@@ -118,17 +119,13 @@ fn polls(
                      {kernel_bytes:.0} of the kernel's (slabs)"
                 );
             }
-            raw_ns.push(apart(|| RawPolls::new()?.all(count, waiters))?.cpu_ns);
+            raw_ns.push(apart(title, || RawPolls::new()?.all(count, waiters))?.cpu_ns);
         }
         ours.points.insert(0, (count, median(our_ns)));
         raw.points.insert(0, (count, median(raw_ns)));
     }
     let (y, lines) = ("CPU ns per op", vec![ours, raw]);
     Ok(Curve { id, title, x, y, lines, beside: Vec::new(), limit: memory })
-}
-
-fn apart<T: Send>(run: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
-    thread::scope(|scope| scope.spawn(run).join()).map_err(|_| anyhow::anyhow!("it panicked"))?
 }
 
 struct Polled {
@@ -323,12 +320,14 @@ fn tasks(options: &Options, cached: &Cached) -> anyhow::Result<Curve> {
     let (mut speed, mut cpu) = (line("thousand reads/s"), line("CPU ns/read"));
     for tasks in powers(64, 2) {
         let costs = many(|| {
-            let course = Course::new(cached, Flavour::MultiThread, Way::OnTokio)?;
-            course.run(tasks, READS_MIN)?;
-            let reads = options.quick_or(2_000, 100_000) / tasks;
-            measure(tasks * reads, |_| {
-                course.run(tasks, reads)?;
-                Ok(Ran::default())
+            apart("tasks", || {
+                let course = Course::new(cached, Flavour::MultiThread, Way::OnTokio)?;
+                course.run(tasks, READS_MIN)?;
+                let reads = options.quick_or(2_000, 100_000) / tasks;
+                measure(tasks * reads, |_| {
+                    course.run(tasks, reads)?;
+                    Ok(Ran::default())
+                })
             })
         })?;
         speed.points.push((tasks, median(costs.iter().map(|cost| 1e6 / cost.wall_ns))));
@@ -360,15 +359,11 @@ fn rings(options: &Options, cached: &Cached) -> anyhow::Result<Curve> {
         let mut speeds = [vec![], vec![]];
         for _ in 0..TIMES {
             for (speeds, our) in speeds.iter_mut().zip([true, false]) {
-                let cost = measure(count * reads, |_| {
-                    thread::scope(|scope| {
-                        let each = |_| scope.spawn(|| one_ring(our, cached, reads));
-                        let threads: Vec<_> = (0..count).map(each).collect();
-                        threads.into_iter().try_for_each(|thread| {
-                            thread.join().map_err(|_| anyhow::anyhow!("it panicked"))?
-                        })
-                    })?;
-                    Ok(Ran::default())
+                let cost = apart("rings", || {
+                    measure(count * reads, |_| {
+                        many_rings(count, || one_ring(our, cached, reads))?;
+                        Ok(Ran::default())
+                    })
                 })?;
                 speeds.push(1e6 / cost.wall_ns);
             }
@@ -381,6 +376,16 @@ fn rings(options: &Options, cached: &Cached) -> anyhow::Result<Curve> {
     let limit = format!("the processors, {cores} here");
     let (y, lines) = ("thousand reads per second", vec![ours, raw]);
     Ok(Curve { id, title, x: "rings", y, lines, beside: Vec::new(), limit })
+}
+
+/// A thread each.
+fn many_rings(count: usize, one: impl Fn() -> anyhow::Result<()> + Sync) -> anyhow::Result<()> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..count).map(|_| scope.spawn(&one)).collect();
+        threads.into_iter().try_for_each(|thread| {
+            thread.join().map_err(|_| anyhow::anyhow!("a ring's thread panicked"))?
+        })
+    })
 }
 
 fn one_ring(our: bool, cached: &Cached, reads: usize) -> anyhow::Result<()> {
