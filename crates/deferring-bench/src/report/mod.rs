@@ -15,9 +15,10 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 
 use crate::contest::{Kind, Measured, Row};
+use crate::cost::Cost;
 use crate::goal::{self, Figures, Gates, Verdict};
 use crate::options::Options;
-use crate::stats::{CPU, WALL};
+use crate::stats::{CPU, WALL, median};
 use crate::work::scale::Curve;
 use crate::work::{self, Workload};
 
@@ -175,17 +176,19 @@ fn table(measured: &Measured) -> String {
     }
     let _ = write!(table, "\n|{}\n", "---|".repeat(columns));
     let (cpu, wall) = (measured.raw(CPU), measured.raw(WALL));
-    let enters = rows.first().and_then(|row| row.pairs.first()?.raw.enters);
+    let beside = |of: fn(&Cost) -> Option<f64>| {
+        let raws = rows.first()?.pairs.iter().map(|pair| of(&pair.raw));
+        let raws: Option<Vec<f64>> = raws.collect();
+        raws.filter(|raws| !raws.is_empty()).map(median)
+    };
+    let enters = beside(|raw| raw.enters);
     let _ = write!(
         table,
         "| raw loop | 1 | 1 | {cpu:.0} | {wall:.0} | 0 | {} | - |",
         number(enters, 3)
     );
     if special.is_some() {
-        let raw = rows.first().map(|row| row.pairs.iter().filter_map(|pair| pair.raw.special));
-        let raw: Vec<f64> = raw.into_iter().flatten().collect();
-        let raw = (!raw.is_empty()).then(|| crate::stats::median(raw));
-        let _ = write!(table, " {} |", number(raw, 2));
+        let _ = write!(table, " {} |", number(beside(|raw| raw.special), 2));
     }
     table.push('\n');
     for row in rows {
