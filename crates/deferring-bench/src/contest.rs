@@ -135,38 +135,58 @@ impl Contest<'_> {
         plan: Plan,
         mut before: impl FnMut() -> anyhow::Result<()>,
     ) -> anyhow::Result<Measured> {
+        let Self { id, title, op, special, raw: baseline, others, mut absent } = self;
         before()?;
-        let (raw_ops, mut raw_allocs) = self.raw.calibrate(plan, None)?;
-        let mut ops = Vec::new();
-        let mut rows = Vec::new();
-        for one in &self.others {
-            let (own, allocs) = one.calibrate(plan, Some(raw_ops))?;
-            ops.push(own);
+        let (raw_ops, mut raw_allocs) = baseline.calibrate(plan, None)?;
+        let mut field = Vec::new();
+        for one in others {
+            let Some((ops, allocs)) = one.or_absent(one.calibrate(plan, Some(raw_ops)))? else {
+                absent.push(one.failed());
+                continue;
+            };
             let allocs = if one.kind == Kind::Again { raw_allocs.take() } else { allocs };
-            rows.push(Row { name: one.name.clone(), kind: one.kind, pairs: Vec::new(), allocs });
+            let row = Row { name: one.name.clone(), kind: one.kind, pairs: Vec::new(), allocs };
+            field.push(Taking { one, ops, row, fails: false });
         }
         for round in 0..plan.rounds {
             before()?;
             // Who goes first changes, since going first may matter.
-            let order = (0..rows.len()).map(|turn| (round + turn) % rows.len());
+            let order = (0..field.len()).map(|turn| (round + turn) % field.len());
             let order: Vec<usize> = order.collect();
-            let mut raw = self.raw.measure(plan, raw_ops)?;
+            let mut raw = baseline.measure(plan, raw_ops)?;
             for chunk in order.chunks(BETWEEN_RAWS) {
                 let mut costs = Vec::new();
                 for &at in chunk {
-                    costs.push((at, self.others[at].measure(plan, ops[at])?));
+                    let Taking { one, ops, fails, .. } = &mut field[at];
+                    if !*fails {
+                        match one.or_absent(one.measure(plan, *ops))? {
+                            Some(cost) => costs.push((at, cost)),
+                            None => *fails = true,
+                        }
+                    }
                 }
-                let after = self.raw.measure(plan, raw_ops)?;
+                let after = baseline.measure(plan, raw_ops)?;
                 let between = mean(raw, after);
                 for (at, cost) in costs {
-                    rows[at].pairs.push(Pair { cost, raw: between });
+                    field[at].row.pairs.push(Pair { cost, raw: between });
                 }
                 raw = after;
             }
         }
-        let Self { id, title, op, special, absent, .. } = self;
+        let (failed, taking): (Vec<_>, Vec<_>) = field.into_iter().partition(|taking| taking.fails);
+        absent.extend(failed.iter().map(|taking| taking.one.failed()));
+        let rows = taking.into_iter().map(|taking| taking.row).collect();
         Ok(Measured { id, title, op, special, rows, absent, ops: raw_ops, rounds: plan.rounds })
     }
+}
+
+/// Who takes part, and what came of it.
+struct Taking<'a> {
+    one: Contestant<'a>,
+    ops: usize,
+    row: Row,
+    /// It took part no longer.
+    fails: bool,
 }
 
 fn mean(one: Cost, other: Cost) -> Cost {
@@ -180,6 +200,21 @@ fn mean(one: Cost, other: Cost) -> Cost {
 }
 
 impl Contestant<'_> {
+    /// A peer that fails takes part no longer, and is said to. All else has to work.
+    fn or_absent<T>(&self, result: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
+        match result {
+            Err(error) if self.kind == Kind::Peer => {
+                eprintln!("deferring-bench: {error:#}");
+                Ok(None)
+            }
+            result => result.map(Some),
+        }
+    }
+
+    fn failed(&self) -> (String, String) {
+        (self.name.clone(), "it failed; what it said is in the output of the run".into())
+    }
+
     /// How many ops it gets, and how often it allocates for each. `raw` is what the baseline gets.
     fn calibrate(&self, plan: Plan, raw: Option<usize>) -> anyhow::Result<(usize, Option<f64>)> {
         let time = match plan.amount {
@@ -319,6 +354,27 @@ mod tests {
         assert_eq!((rounds, raws.into_inner(), ones.into_inner()), (4, 9, 15));
         assert!(measured.rows.iter().all(|row| row.pairs.len() == 3));
         assert_eq!(measured.rows[0].pairs[0].cost.enters, Some(1.0));
+    }
+
+    #[test]
+    fn a_peer_that_fails_is_absent_and_anybody_else_is_an_error() {
+        let hold = |kind| {
+            let works = |_| Ok(Ran::default());
+            let raw = Contestant::new(Kind::Other, "raw", move || Ok(Runner::new(works)));
+            let fails = Contestant::new(kind, "fails", || {
+                Ok(Runner::new(|_| anyhow::bail!("it does not work")))
+            });
+            let again = Contestant::new(Kind::Again, "again", move || Ok(Runner::new(works)));
+            let (others, absent) = (vec![again, fails], Vec::new());
+            let title = "a test".into();
+            let contest =
+                Contest { id: "test", title, op: "op", special: None, raw, others, absent };
+            contest.hold(Plan { rounds: 2, amount: Amount::Ops(1), unit: 1 }, || Ok(()))
+        };
+        let measured = hold(Kind::Peer).unwrap();
+        assert_eq!((measured.rows.len(), measured.absent[0].0.as_str()), (1, "fails"));
+        let error = hold(Kind::Ours).err().unwrap();
+        assert_eq!(format!("{error:#}"), "fails: it does not work");
     }
 
     #[test]

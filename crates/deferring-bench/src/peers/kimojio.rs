@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use futures_util::future::try_join_all;
 use kimojio::Errno;
 use kimojio::configuration::Configuration;
 use kimojio::operations::{self, OFlags, RecvFlags, SendFlags};
@@ -21,6 +22,9 @@ use crate::cost::Ran;
 
 #[derive(Clone, Copy)]
 pub(super) struct Kimojio;
+
+/// It counts its tasks in 16 bits, and panics beyond.
+const TASKS_MAX: usize = 50_000;
 
 impl Peer for Kimojio {
     const NAME: &'static str = "kimojio";
@@ -37,10 +41,24 @@ impl Peer for Kimojio {
             let job = job.clone();
             let all = async move {
                 let file = api::open(&Self, &job).await?;
-                let lane =
-                    |job: J, at, ops| operations::spawn_task(job.lane(Self, file.clone(), at, ops));
-                for lane in lanes(&job, ops, lane) {
-                    lane.await.map_err(|_| anyhow!("a lane panicked"))??;
+                let lane = |job: J, at, ops| job.lane(Self, file.clone(), at, ops);
+                let mut lanes = lanes(&job, ops, lane);
+                if lanes.len() <= TASKS_MAX {
+                    let tasks: Vec<_> = lanes.into_iter().map(operations::spawn_task).collect();
+                    for task in tasks {
+                        task.await.map_err(|_| anyhow!("a lane panicked"))??;
+                    }
+                    return Ok(Ran::default());
+                }
+                // Several to a task.
+                let each = lanes.len().div_ceil(TASKS_MAX);
+                let mut tasks = Vec::new();
+                while !lanes.is_empty() {
+                    let some = lanes.split_off(lanes.len().saturating_sub(each));
+                    tasks.push(operations::spawn_task(try_join_all(some)));
+                }
+                for task in tasks {
+                    task.await.map_err(|_| anyhow!("a lane panicked"))??;
                 }
                 Ok(Ran::default())
             };
