@@ -1,7 +1,7 @@
 //! Builds the benches as they are meant to be built, and runs them.
 //!
-//! Optimised, with `--cfg tokio_unstable`, so that tokio has its io_uring, and other libraries can be
-//! compared with (`--peers`); in a target directory of their own, since other flags would have
+//! Optimised, with `--cfg tokio_unstable`, so that tokio has its io_uring, and other libraries can
+//! be compared with (`--peers`); in a target directory of their own, since other flags would have
 //! everything else built again. A full run writes docs/performance.md, a quick one only if told to.
 //! Not: what is measured (`crates/deferring-bench`).
 

@@ -2,8 +2,8 @@
 //!
 //! Each run is on a thread of its own and on a ring or runtime of its own, since what one leaves
 //! behind would help the next. The baseline is run before and after every few contestants, and each
-//! is compared with the mean of the two that it stands between. Not: what is said of it (`stats.rs`,
-//! `report/`).
+//! is compared with the mean of the two that it stands between. Not: what is said of it
+//! (`stats.rs`, `report/`).
 
 use std::process;
 use std::sync::mpsc::{self, RecvTimeoutError};

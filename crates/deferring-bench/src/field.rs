@@ -1,4 +1,4 @@
-//! Who takes part in a workload: the baseline twice, ours under each driver, tokio's own, the peers.
+//! Who takes part in a workload: the baseline twice, ours under each driver, tokio's own, peers.
 //!
 //! Not: what they do.
 

@@ -1,4 +1,5 @@
-//! Plots, as SVG: bars of what each costs relative to the baseline, and lines over a growing number.
+//! Plots, as SVG: bars of what each costs relative to the baseline, and lines over a number that
+//! grows.
 //!
 //! Colours are those of a page that may be light or dark: text and lines change with it, and
 //! nothing is painted behind them. Not: what is plotted.
