@@ -43,9 +43,11 @@ usage: cargo xtask <command>
   sanitize      the tests under AddressSanitizer with its search for leaks
   compare-cp    `deferring cp -r` against the system's `cp -r`, on a tree made for it
                 [--files N] [--rounds R] [--dir DIR]
-  bench         what the drivers cost: `w9`, many tasks on tokio by each way to read; `hop`, one op at
-                a time under each driver; some minutes each
-                w9|hop [--quick] [--rounds N] [--mib N] [--tasks N] [--dir DIR]
+  bench         what ops cost, beside a loop by hand and other ways to do the same: all workloads, or
+                those that are named; all of them write docs/performance.md, twenty minutes with
+                peers; --quick takes three, and writes only with --write
+                [nop|zero|w2|w3|w4|w5|w6|w7|w9|hop|fairness|scale]... [--quick] [--peers] [--write]
+                [--rounds N] [--mib N] [--tasks N] [--dir DIR]
   gates         what an op costs, as far as that repeats (user instructions, allocations, enters, system
                 calls), against crates/deferring-gates/gates.toml; one minute, valgrind and strace.
                 --renew writes that file; --planted looks whether slow-downs trip a gate
@@ -82,8 +84,10 @@ fn main() -> ExitCode {
             Ok(options) => report(compare_cp::run(&options)),
             Err(why) => misused(&why),
         },
-        ("bench", [_, ..]) => report(bench::run(options)),
-        ("bench", []) => misused("bench which? w9 or hop"),
+        ("bench", options) => match bench::Options::parse(options) {
+            Ok(options) => report(bench::run(&options)),
+            Err(why) => misused(&why),
+        },
         ("gates", options) => match gates::Form::parse(options) {
             Ok(form) => report(gates::run(&form)),
             Err(why) => misused(&why),

@@ -1,4 +1,4 @@
-//! The file that is read: all of it in the page cache, and no more than that.
+//! The file that is read: all of it in the page cache, and each block known by what it holds.
 //!
 //! Not: who reads it.
 
@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tempfile::NamedTempFile;
 
@@ -27,8 +28,11 @@ impl Cached {
             .prefix("deferring-bench-")
             .tempfile_in(dir)
             .with_context(|| format!("making a file in {}", dir.display()))?;
-        let piece: Vec<u8> = (0..=u8::MAX).cycle().take(1 << 20).collect();
-        for _ in 0..mib {
+        let mut piece: Vec<u8> = (0..=u8::MAX).cycle().take(1 << 20).collect();
+        for mib in 0..mib as u64 {
+            for (at, block) in (0..).zip(piece.chunks_exact_mut(BLOCK)) {
+                stamp(block, (mib << 20) + at * BLOCK as u64);
+            }
             file.write_all(&piece).context("filling the file")?;
         }
         // What is still to be written would be written while we measure.
@@ -43,6 +47,13 @@ impl Cached {
 
     pub(crate) fn shared(&self) -> anyhow::Result<Arc<File>> {
         Ok(Arc::new(self.open()?))
+    }
+
+    /// As [`open`](Self::open), past the page cache.
+    pub(crate) fn open_direct(&self) -> anyhow::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+        let file = open(self.file.path(), flags, Mode::empty());
+        Ok(file.context("opening the file past the page cache")?.into())
     }
 
     /// Reads all of it, and then makes sure that all of it is cached: reads that would have to wait
@@ -84,27 +95,77 @@ impl Cached {
 
     /// Offsets at random, the same for the same seed.
     pub(crate) fn offsets(&self, seed: u64) -> Offsets {
-        Offsets { state: seed, blocks: self.blocks as u64 }
+        Offsets { draw: Draw::new(seed), blocks: self.blocks }
     }
 }
 
-/// SplitMix64: repeatable, and random enough for offsets.
+/// Makes a block what it is to be at this offset: its ends say where it lies.
+pub(crate) fn stamp(block: &mut [u8], offset: u64) {
+    let stamp = mark(offset).to_ne_bytes();
+    let end = block.len() - stamp.len();
+    block[..stamp.len()].copy_from_slice(&stamp);
+    block[end..].copy_from_slice(&stamp);
+}
+
+/// Whether a buffer holds the block of this offset. Both ends, and they are spoilt: it has to be
+/// read anew to hold it again.
+#[inline]
+pub(crate) fn take_stamp(block: &mut [u8], offset: u64) -> bool {
+    let wanted = mark(offset).to_ne_bytes();
+    let end = block.len() - wanted.len();
+    let held = block[..wanted.len()] == wanted && block[end..] == wanted;
+    block[..wanted.len()].fill(0);
+    block[end..].fill(0);
+    held
+}
+
+/// As [`take_stamp`]; an error says what it was.
+#[inline]
+pub(crate) fn check(block: &mut [u8], offset: u64) -> std::io::Result<()> {
+    match take_stamp(block, offset) {
+        true => Ok(()),
+        false => Err(std::io::Error::other(format!("what was read is not what lies at {offset}"))),
+    }
+}
+
+/// Never 0, which is what a spoilt block has.
+const fn mark(offset: u64) -> u64 {
+    offset.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Where to read next.
+#[derive(Clone, Copy)]
 pub(crate) struct Offsets {
-    state: u64,
-    blocks: u64,
+    draw: Draw,
+    blocks: usize,
 }
 
 impl Offsets {
     /// The sequence of another seed.
     pub(crate) const fn reseeded(&self, seed: u64) -> Self {
-        Self { state: seed, blocks: self.blocks }
+        Self { draw: Draw::new(seed), blocks: self.blocks }
     }
 
     pub(crate) fn draw(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (self.draw.below(self.blocks) * BLOCK) as u64
+    }
+}
+
+/// SplitMix64: repeatable, and random enough.
+#[derive(Clone, Copy)]
+pub(crate) struct Draw(u64);
+
+impl Draw {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % self.blocks * BLOCK as u64
+        let below = (z ^ (z >> 31)) % end as u64;
+        usize::try_from(below).expect("below a usize")
     }
 }
 
@@ -122,5 +183,11 @@ mod tests {
         let drawn: std::collections::BTreeSet<u64> = (0..10_000).map(|_| offsets.draw()).collect();
         assert_eq!(drawn.len(), 512, "each block");
         assert!(drawn.iter().all(|offset| offset % 4096 == 0 && *offset < 2 << 20));
+        for offset in drawn {
+            let mut buf = vec![0; BLOCK];
+            cached.open().unwrap().read_exact_at(&mut buf, offset).unwrap();
+            check(&mut buf, offset).unwrap();
+            assert!(check(&mut buf, offset).is_err(), "what was looked at is spoilt");
+        }
     }
 }

@@ -1,81 +1,70 @@
-//! Benches of the drivers. Each file of a bench opens with its question and its baseline.
+//! Benches: what ops cost, beside a loop by hand and other ways to do the same.
 //!
-//! `cargo xtask bench` builds this as it is meant to be built, and runs it. `w9/mod.rs`: many tasks
-//! on tokio. `hop.rs`: one op at a time, and 32. What they share: `file.rs` (what is read),
-//! `raw.rs` (the baseline), `cost.rs` (what is measured), `table.rs` (what is said of it). Not:
-//! what is concluded; that is docs/runtimes.md.
+//! `cargo xtask bench` builds this as it is meant to be built, and runs it. `work/`: the workloads,
+//! each of which opens with its question and its baseline. Who takes part: `raw.rs` (the baseline),
+//! `ours.rs`, `tokios.rs`, `peers/`, each by the ops of `api.rs`; `field.rs` puts them together.
+//! How it is measured: `contest.rs`, `cost.rs`, `alloc.rs`. What is said of it: `stats.rs`,
+//! `goal.rs`, `report/`. Not: what is counted rather than timed, which gates have; what is
+//! concluded, which docs/performance.md and docs/runtimes.md have.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A tool talks to whoever started it.
 
+mod alloc;
+mod api;
+mod contest;
 mod cost;
+mod field;
 mod file;
-mod hop;
+mod goal;
+mod lanes;
+mod options;
+mod ours;
+mod peers;
 mod raw;
-mod table;
-mod w9;
+mod report;
+mod stats;
+mod tokios;
+mod work;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context;
+
+use crate::options::Options;
+use crate::report::Report;
+use crate::work::Files;
 
 const USAGE: &str = "\
-usage: deferring-bench w9|hop [--quick] [--rounds N] [--mib N] [--tasks N] [--dir DIR]
+usage: deferring-bench [WORKLOAD...] [--quick] [--peers] [--rounds N] [--mib N] [--tasks N]
+                       [--dir DIR] [--out DIR]
 
-  w9    reads of a cached file by many tasks on tokio, by each way there is to read there
-  hop   one op at a time, and 32, under each driver
+  nop fairness scale   ops that do nothing; tasks that get on alike; ops, descriptors, tasks, rings
+  zero w2 w3 w4 w5     reads of /dev/zero, of the cache, past it; writes; small files
+  w6 w7 w9 hop         TCP; timeouts; reads by many tasks on tokio; one op under each driver
+                       (none named: all)
 
   --quick     few and short rounds: to see that it runs, not to quote
-  --rounds N  how often each is measured (w9: 7, hop: 15)
-  --mib N     the size of the file (1024)
-  --tasks N   how many tasks read (w9: 128)
-  --dir DIR   where the file is made, and removed at the end (the system's place for such)";
-
-/// What both benches are told.
-struct Options {
-    quick: bool,
-    rounds: Option<usize>,
-    mib: usize,
-    tasks: usize,
-    dir: PathBuf,
-}
-
-impl Options {
-    fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let dir = std::env::temp_dir();
-        let mut options = Self { quick: false, rounds: None, mib: 1024, tasks: 128, dir };
-        while let Some(name) = words.next() {
-            if name == "--quick" {
-                options.quick = true;
-                continue;
-            }
-            let value = words.next().ok_or_else(|| format!("{name} needs a value"))?;
-            let number = || {
-                let number = value.parse().ok().filter(|number| *number > 0);
-                number.ok_or_else(|| format!("{name} is a number from 1, not {value:?}"))
-            };
-            match name.as_str() {
-                "--rounds" => options.rounds = Some(number()?),
-                "--mib" => options.mib = number()?,
-                "--tasks" => options.tasks = number()?,
-                "--dir" => options.dir = value.into(),
-                _ => return Err(format!("there is no {name:?}")),
-            }
-        }
-        Ok(options)
-    }
-}
+  --peers     other libraries too, if built with them (the feature `peers`)
+  --rounds N  how often each is measured
+  --mib N     the size of the files that are read and written (1024; quick: 256, 64)
+  --tasks N   how many tasks read in w9 (128)
+  --dir DIR   where files are made, and removed at the end (the system's place for such)
+  --out DIR   write performance.md there, and its plots";
 
 fn main() -> ExitCode {
-    let mut words = std::env::args().skip(1);
-    let bench = match words.next().as_deref() {
-        Some("w9") => w9::run,
-        Some("hop") => hop::run,
-        _ => return misused("which bench?"),
-    };
-    let options = match Options::parse(words) {
+    let known = work::ALL.iter().map(|workload| workload.name).chain([work::SCALE]);
+    let known: Vec<&str> = known.collect();
+    let options = match Options::parse(std::env::args().skip(1), &known) {
+        Ok(options) if options.peers && !peers::BUILT => {
+            return misused(
+                "this was built without peers: `cargo xtask bench --peers` builds them",
+            );
+        }
         Ok(options) => options,
         Err(why) => return misused(&why),
     };
-    match bench(&options) {
+    match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("deferring-bench: {error:#}");
@@ -84,38 +73,33 @@ fn main() -> ExitCode {
     }
 }
 
+fn run(options: &Options) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let files = Files::new(options);
+    let mut report = Report::new(options)?;
+    println!("{}", report.head());
+    for workload in work::ALL.iter().filter(|workload| options.wants(workload.name)) {
+        let began = Instant::now();
+        let measured = (workload.run)(options, &files).context(workload.name)?;
+        eprintln!("({} took {} s)", workload.name, began.elapsed().as_secs());
+        println!("{}", report.add(workload, measured));
+    }
+    if options.wants(work::SCALE) {
+        let began = Instant::now();
+        let curves = work::scale::run(options, &files).context(work::SCALE)?;
+        eprintln!("({} took {} s)", work::SCALE, began.elapsed().as_secs());
+        println!("{}", report.add_curves(curves));
+    }
+    println!("{}", report.goals(options.which.is_empty()));
+    println!("All of it took {} s.", start.elapsed().as_secs());
+    if let Some(dir) = &options.out {
+        report.write(dir, start.elapsed())?;
+        println!("written: {}", dir.join("performance.md").display());
+    }
+    Ok(())
+}
+
 fn misused(why: &str) -> ExitCode {
     eprintln!("deferring-bench: {why}\n\n{USAGE}");
     ExitCode::from(2)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(line: &str) -> Result<Options, String> {
-        Options::parse(line.split_whitespace().map(str::to_owned))
-    }
-
-    #[test]
-    fn options_have_defaults_and_may_be_given() {
-        let options = parse("").unwrap();
-        assert_eq!(
-            (options.quick, options.rounds, options.mib, options.tasks),
-            (false, None, 1024, 128)
-        );
-        let options = parse("--mib 64 --quick --rounds 3 --tasks 8 --dir /a").unwrap();
-        assert_eq!(
-            (options.quick, options.rounds, options.mib, options.tasks),
-            (true, Some(3), 64, 8)
-        );
-        assert_eq!(options.dir, PathBuf::from("/a"));
-    }
-
-    #[test]
-    fn options_that_make_no_sense_are_refused() {
-        assert_eq!(parse("--mib").err().unwrap(), "--mib needs a value");
-        assert!(parse("--mib 0").err().unwrap().contains("a number from 1"));
-        assert!(parse("--speed 3").err().unwrap().contains("there is no"));
-    }
 }

@@ -12,13 +12,13 @@ use deferring::{Fd, Ring};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::task::spawn_blocking;
 
-/// One task's way to read. The buffer is used again for ever.
+/// One task's way to read. The buffer is used again for ever. It says where it read.
 pub(super) trait Reader: Send + 'static {
     fn read(
         &mut self,
         buf: Vec<u8>,
         offset: u64,
-    ) -> impl Future<Output = io::Result<Vec<u8>>> + Send;
+    ) -> impl Future<Output = io::Result<(u64, Vec<u8>)>> + Send;
 }
 
 /// Through our ring, whoever turns it.
@@ -29,10 +29,10 @@ pub(super) struct OnRing {
 }
 
 impl Reader for OnRing {
-    async fn read(&mut self, buf: Vec<u8>, offset: u64) -> io::Result<Vec<u8>> {
+    async fn read(&mut self, buf: Vec<u8>, offset: u64) -> io::Result<(u64, Vec<u8>)> {
         let (n, buf) = self.ring.read(&self.fd, buf, offset).await.into_inner()?;
         assert_eq!(n, buf.len());
-        Ok(buf)
+        Ok((offset, buf))
     }
 }
 
@@ -40,9 +40,9 @@ impl Reader for OnRing {
 pub(super) struct OnPool(pub(super) Arc<File>);
 
 impl Reader for OnPool {
-    async fn read(&mut self, mut buf: Vec<u8>, offset: u64) -> io::Result<Vec<u8>> {
+    async fn read(&mut self, mut buf: Vec<u8>, offset: u64) -> io::Result<(u64, Vec<u8>)> {
         let file = Arc::clone(&self.0);
-        let read = move || file.read_exact_at(&mut buf, offset).map(|()| buf);
+        let read = move || file.read_exact_at(&mut buf, offset).map(|()| (offset, buf));
         spawn_blocking(read).await?
     }
 }
@@ -51,10 +51,10 @@ impl Reader for OnPool {
 pub(super) struct BySeeking(pub(super) tokio::fs::File);
 
 impl Reader for BySeeking {
-    async fn read(&mut self, mut buf: Vec<u8>, offset: u64) -> io::Result<Vec<u8>> {
+    async fn read(&mut self, mut buf: Vec<u8>, offset: u64) -> io::Result<(u64, Vec<u8>)> {
         self.0.seek(SeekFrom::Start(offset)).await?;
         self.0.read_exact(&mut buf).await?;
-        Ok(buf)
+        Ok((offset, buf))
     }
 }
 
@@ -63,19 +63,21 @@ impl Reader for BySeeking {
 #[cfg(tokio_unstable)]
 pub(super) struct InSequence {
     pub(super) file: tokio::fs::File,
-    pub(super) left: u64,
+    pub(super) next: u64,
+    pub(super) end: u64,
 }
 
 #[cfg(tokio_unstable)]
 impl Reader for InSequence {
-    async fn read(&mut self, mut buf: Vec<u8>, offset: u64) -> io::Result<Vec<u8>> {
-        if self.left == 0 {
-            let end = self.file.metadata().await?.len();
+    async fn read(&mut self, mut buf: Vec<u8>, offset: u64) -> io::Result<(u64, Vec<u8>)> {
+        if self.next == self.end {
+            self.end = self.file.metadata().await?.len();
+            self.next = offset;
             self.file.seek(SeekFrom::Start(offset)).await?;
-            self.left = end - offset;
         }
+        let at = self.next;
         self.file.read_exact(&mut buf).await?;
-        self.left -= buf.len() as u64;
-        Ok(buf)
+        self.next += buf.len() as u64;
+        Ok((at, buf))
     }
 }

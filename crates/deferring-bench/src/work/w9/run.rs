@@ -10,18 +10,19 @@ use tokio::runtime::{Builder, Runtime};
 #[cfg(tokio_unstable)]
 use super::reader::InSequence;
 use super::reader::{BySeeking, OnPool, OnRing, Reader};
-use crate::file::{BLOCK, Cached, Offsets};
+use crate::contest::Kind;
+use crate::file::{BLOCK, Cached, Offsets, check};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flavour {
+pub(crate) enum Flavour {
     MultiThread,
     CurrentThread,
 }
 
 impl Flavour {
-    pub(super) const ALL: [Self; 2] = [Self::MultiThread, Self::CurrentThread];
+    pub(crate) const ALL: [Self; 2] = [Self::MultiThread, Self::CurrentThread];
 
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::MultiThread => "multi_thread (2)",
             Self::CurrentThread => "current_thread",
@@ -42,7 +43,7 @@ impl Flavour {
 
 /// By what the tasks read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(crate) enum Way {
     OnTokio,
     Thread,
     SpawnBlocking,
@@ -54,7 +55,7 @@ pub(super) enum Way {
 }
 
 impl Way {
-    pub(super) const ALL: &'static [Self] = &[
+    pub(crate) const ALL: &'static [Self] = &[
         Self::OnTokio,
         Self::Thread,
         Self::SpawnBlocking,
@@ -65,10 +66,10 @@ impl Way {
         Self::TokiosRingInSequence,
     ];
 
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::OnTokio => "deferring, `start_on_tokio`",
-            Self::Thread => "deferring, `start`",
+            Self::OnTokio => "`start_on_tokio`",
+            Self::Thread => "`start`",
             Self::SpawnBlocking => "`spawn_blocking` + `pread`",
             Self::TokioFs => "`tokio::fs`: seek + read",
             #[cfg(tokio_unstable)]
@@ -78,8 +79,13 @@ impl Way {
         }
     }
 
-    pub(super) fn is_ours(self) -> bool {
-        matches!(self, Self::OnTokio | Self::Thread)
+    pub(crate) const fn kind(self) -> Kind {
+        match self {
+            Self::OnTokio | Self::Thread => Kind::Ours,
+            Self::SpawnBlocking | Self::TokioFs => Kind::Tokio,
+            #[cfg(tokio_unstable)]
+            Self::TokiosRing | Self::TokiosRingInSequence => Kind::Tokio,
+        }
     }
 
     /// tokio's files use its ring wherever there is a reactor that can have one.
@@ -89,7 +95,7 @@ impl Way {
 }
 
 /// A runtime for each run, since what a run leaves in it would help the next.
-pub(super) struct Course<'a> {
+pub(crate) struct Course<'a> {
     cached: &'a Cached,
     runtime: Runtime,
     way: Way,
@@ -97,14 +103,14 @@ pub(super) struct Course<'a> {
     ring: Option<OnRing>,
 }
 
-pub(super) struct Ran {
-    pub(super) enters: Option<u64>,
+pub(crate) struct Ran {
+    pub(crate) enters: Option<u64>,
     /// From each task's first poll to its end.
-    pub(super) times: Vec<Duration>,
+    pub(crate) times: Vec<Duration>,
 }
 
 impl<'a> Course<'a> {
-    pub(super) fn new(cached: &'a Cached, flavour: Flavour, way: Way) -> anyhow::Result<Self> {
+    pub(crate) fn new(cached: &'a Cached, flavour: Flavour, way: Way) -> anyhow::Result<Self> {
         let runtime = flavour.runtime(way.needs_reactor())?;
         let entered = runtime.enter();
         let builder = Ring::builder();
@@ -122,7 +128,7 @@ impl<'a> Course<'a> {
     }
 
     /// So many tasks, and reads for each.
-    pub(super) fn run(&self, tasks: usize, reads: usize) -> anyhow::Result<Ran> {
+    pub(crate) fn run(&self, tasks: usize, reads: usize) -> anyhow::Result<Ran> {
         let before = self.entered();
         let times = match self.way {
             Way::OnTokio | Way::Thread => {
@@ -139,7 +145,7 @@ impl<'a> Course<'a> {
             Way::TokiosRing => self.with(tasks, reads, || Ok(BySeeking(self.open()?))),
             #[cfg(tokio_unstable)]
             Way::TokiosRingInSequence => {
-                self.with(tasks, reads, || Ok(InSequence { file: self.open()?, left: 0 }))
+                self.with(tasks, reads, || Ok(InSequence { file: self.open()?, next: 0, end: 0 }))
             }
         }?;
         let enters = self.entered().zip(before).map(|(after, before)| after - before);
@@ -183,7 +189,10 @@ async fn task<R: Reader>(
     let start = Instant::now();
     let mut buf = vec![0; BLOCK];
     for _ in 0..reads {
-        buf = reader.read(buf, offsets.draw()).await?;
+        let offset = offsets.draw();
+        let at;
+        (at, buf) = reader.read(buf, offset).await?;
+        check(&mut buf, at)?;
     }
     Ok(start.elapsed())
 }
