@@ -186,6 +186,6 @@ impl Api for Ours {
     }
 
     async fn sleep(&self, time: Duration) -> io::Result<()> {
-        self.ring.timeout(time).await
+        self.ring.sleep(time).await
     }
 }

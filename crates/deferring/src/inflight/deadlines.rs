@@ -1,10 +1,11 @@
 //! When which op is to be given up, or has slept long enough.
 //!
-//! A heap, and one timeout in the kernel for its first (`turn/alarm.rs`): a hundred thousand
-//! timeouts there are slow. Not: what then happens to an op (`ticking.rs`).
+//! One timeout in the kernel for the first (`turn/alarm.rs`): a hundred thousand timeouts there are
+//! slow. What comes next is in a heap, which stays small; what is further away in lists, by periods
+//! of 8 ms. Not: what then happens to an op (`ticking.rs`).
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use super::Token;
@@ -21,11 +22,24 @@ pub(crate) enum Due {
 /// Deadlines by `CLOCK_MONOTONIC`. Those of ops that have ended stay until they come or are swept.
 #[derive(Default)]
 pub(crate) struct Deadlines {
-    heap: BinaryHeap<Reverse<(Duration, u64, Due)>>,
+    /// What comes before `horizon`. Empty only if nothing is there at all.
+    near: BinaryHeap<Entry>,
+    horizon: u64,
+    /// The rest, by [`period`].
+    far: BTreeMap<u64, Vec<Entry>>,
+    len: usize,
     /// When some came last.
     before: Duration,
     /// Swept when there are twice as many as were alive the last time.
     sweep_at: usize,
+}
+
+type Entry = Reverse<(Duration, u64, Due)>;
+
+/// Which 8 ms of time this is in.
+fn period(at: Duration) -> u64 {
+    const BITS: u32 = 3;
+    u64::try_from(at.as_millis()).unwrap_or(u64::MAX) >> BITS
 }
 
 const SWEEP_MIN: usize = 1024;
@@ -36,7 +50,14 @@ const TOGETHER_MAX: Duration = Duration::from_micros(500);
 
 impl Deadlines {
     pub(crate) const fn new() -> Self {
-        Self { heap: BinaryHeap::new(), before: Duration::ZERO, sweep_at: SWEEP_MIN }
+        Self {
+            near: BinaryHeap::new(),
+            horizon: 0,
+            far: BTreeMap::new(),
+            len: 0,
+            before: Duration::ZERO,
+            sweep_at: SWEEP_MIN,
+        }
     }
 
     /// `is_alive` tells whether a token's op has not ended.
@@ -47,21 +68,42 @@ impl Deadlines {
         due: Due,
         is_alive: impl Fn(Token) -> bool,
     ) {
-        if self.heap.len() >= self.sweep_at {
-            self.heap.retain(|Reverse((_, token, _))| is_alive(Token::from_user_data(*token)));
-            self.sweep_at = (2 * self.heap.len()).max(SWEEP_MIN);
+        if self.len >= self.sweep_at {
+            let lives = |entry: &Entry| is_alive(Token::from_user_data(entry.0.1));
+            self.near.retain(&lives);
+            self.far.values_mut().for_each(|entries| entries.retain(&lives));
+            self.len = self.near.len() + self.far.values().map(Vec::len).sum::<usize>();
+            self.sweep_at = (2 * self.len).max(SWEEP_MIN);
+            self.approach();
         }
-        self.heap.push(Reverse((at, token.user_data(), due)));
+        self.len += 1;
+        let entry = Reverse((at, token.user_data(), due));
+        let period = period(at);
+        if period < self.horizon {
+            self.near.push(entry);
+        } else {
+            self.far.entry(period).or_default().push(entry);
+            self.approach();
+        }
+    }
+
+    /// Has the next of what is far away near, if nothing is.
+    fn approach(&mut self) {
+        while self.near.is_empty() {
+            let Some((period, entries)) = self.far.pop_first() else { break };
+            self.near = BinaryHeap::from(entries);
+            self.horizon = period + 1;
+        }
     }
 
     fn first(&self) -> Option<Duration> {
-        self.heap.peek().map(|Reverse((at, ..))| *at)
+        self.near.peek().map(|Reverse((at, ..))| *at)
     }
 
     /// When to look. Of many, each would else wake a thread by itself: of a thousand, two thousand
     /// times a second at most.
     pub(crate) fn next(&self) -> Option<Duration> {
-        let count = u32::try_from(self.heap.len()).unwrap_or(u32::MAX);
+        let count = u32::try_from(self.len).unwrap_or(u32::MAX);
         let pause = TOGETHER.saturating_mul(count).min(TOGETHER_MAX);
         self.first().map(|first| first.max(self.before.saturating_add(pause)))
     }
@@ -72,11 +114,14 @@ impl Deadlines {
             return None;
         }
         self.before = now;
-        self.heap.pop().map(|Reverse((_, token, due))| (Token::from_user_data(token), due))
+        let Reverse((_, token, due)) = self.near.pop()?;
+        self.len -= 1;
+        self.approach();
+        Some((Token::from_user_data(token), due))
     }
 
     pub(crate) fn clear(&mut self) {
-        self.heap = BinaryHeap::new();
+        *self = Self::new();
     }
 }
 
@@ -131,6 +176,33 @@ mod tests {
             let alive = |token: Token| token.index() + 10 > index;
             deadlines.add(Duration::from_secs(1), token(index), Due::GivesUp, alive);
         }
-        assert!(deadlines.heap.len() <= SWEEP_MIN);
+        assert!(deadlines.len <= SWEEP_MIN);
+        let there = deadlines.near.len() + deadlines.far.values().map(Vec::len).sum::<usize>();
+        assert_eq!(deadlines.len, there);
+    }
+
+    #[test]
+    fn whatever_is_added_when_comes_in_order() {
+        let mut deadlines = Deadlines::new();
+        let mut expected = Vec::new();
+        let mut now = Duration::ZERO;
+        for index in 0..2000_u32 {
+            let at = now + Duration::from_micros(u64::from(index * 7919 % 100_000));
+            deadlines.add(at, token(index), Due::Ends, |_| true);
+            expected.push((at, index));
+            if index % 3 == 0 {
+                now += Duration::from_micros(100);
+                expected.sort_unstable();
+                while let Some((came, _)) = deadlines.pop(now) {
+                    assert_eq!(came.index(), expected.remove(0).1);
+                }
+                assert!(expected.first().is_none_or(|(at, _)| *at > now));
+            }
+        }
+        let (end, mut left) = (now + Duration::from_secs(1), 0);
+        while deadlines.pop(end).is_some() {
+            left += 1;
+        }
+        assert_eq!((left, deadlines.len, deadlines.next()), (expected.len(), 0, None));
     }
 }
