@@ -100,6 +100,10 @@ impl Deadlines {
         self.near.peek().map(|Reverse((at, ..))| *at)
     }
 
+    pub(crate) const fn has_any(&self) -> bool {
+        self.len > 0
+    }
+
     /// When to look. Of many, each would else wake a thread by itself: of a thousand, two thousand
     /// times a second at most.
     pub(crate) fn next(&self) -> Option<Duration> {

@@ -24,6 +24,11 @@ impl Inflight {
         deadlines.add(at, token, due, |token| table.is_out(token));
     }
 
+    /// Whether there is any deadline, or sleep.
+    pub(crate) const fn has_times(&self) -> bool {
+        self.deadlines.has_any()
+    }
+
     /// When the next deadline comes, or the next sleep ends; or so soon after that, if there are
     /// many.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {

@@ -110,6 +110,10 @@ impl Core {
 
     /// Whether the alarm in the kernel would come too late.
     fn must_wind(&self) -> bool {
+        let Alarm { tick_at, give_up_at, .. } = &self.alarm;
+        if tick_at.is_none() && give_up_at.is_none() && !self.inflight.has_times() {
+            return false; // Most often; and asked several times in each turn.
+        }
         let Some(due) = self.due() else { return false };
         self.alarm.armed.is_none_or(|armed| due < armed && !self.alarm.rewinding)
     }

@@ -53,8 +53,12 @@ impl Found {
 
     /// All that was found is done. The lists, which are empty, are kept.
     fn forget(&mut self) {
-        let (after, borrows) = (std::mem::take(&mut self.after), self.borrows);
-        *self = Self { after, borrows, ..Self::default() };
+        let Self { after: _, borrows: _, ops, bell, graves, cancel_again, more, .. } = self;
+        *ops = 0;
+        (*bell, *graves, *cancel_again, *more) = (false, false, false, false);
+        let Self { give_up, timeless, suspicious, leave_unsent, left_bell, .. } = self;
+        (*give_up, *suspicious, *leave_unsent, *left_bell) = (false, false, false, false);
+        *timeless = None;
     }
 
     pub(crate) const fn any(&self) -> bool {
