@@ -1,5 +1,6 @@
 //! Question: what does a timeout cost, when 100,000 run at once, and how late are they? Baseline: a
 //! loop with the crate `io-uring` and one SQE for each; tokio's wheel of timers is the one to beat.
+//! Ours are sleeps that the ring keeps, of which the kernel hears of the earliest.
 //!
 //! Each sleeps for 100 to 1000 ms, by lot. What is late is what comes later than asked for, as its
 //! own task sees it; the table has the 99th of 100.
