@@ -47,13 +47,14 @@ pub fn block_on<F: IntoFuture>(ring: &Ring, future: F) -> F::Output {
     });
     let waker = Waker::from(Arc::clone(&call));
     let mut cx = Context::from_waker(&waker);
-    let mut found = Found::default();
+    let mut found = Found::borrowing();
     loop {
         for _ in 0..POLLS_PER_TURN {
             if !call.woken.swap(false, Ordering::SeqCst) {
                 break;
             }
             if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+                shared.put_back(found);
                 return output;
             }
         }

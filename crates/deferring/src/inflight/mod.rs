@@ -103,8 +103,8 @@ pub(crate) struct Inflight {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Pending {
-    /// Ops that the kernel does not have: they wait for the next submit, a credit, their turn, or
-    /// the end of a pause.
+    /// Ops that the kernel does not have: they wait for the next submit, a credit, their turn, a
+    /// time, or the end of a pause.
     pub queued: usize,
     /// Ops that the kernel has and has not answered.
     pub in_kernel: usize,
