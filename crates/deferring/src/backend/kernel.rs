@@ -44,6 +44,14 @@ impl Kernel {
         }
     }
 
+    /// Has this thread call the ring in a shorter way, where there is one.
+    pub(crate) fn index_here(&self) -> Option<uring::Indexed<'_>> {
+        match self {
+            Self::Uring(kernel, _) => kernel.index_here(),
+            Self::Memory(_) => None,
+        }
+    }
+
     /// Whether its descriptors are Linux's: then a plain system call may be made of one.
     pub(crate) const fn is_linux(&self) -> bool {
         matches!(self, Self::Uring(..))

@@ -206,6 +206,11 @@ impl Kernel {
     }
 
     #[allow(clippy::unused_self)] // As the kernel's.
+    pub(crate) const fn index_here(&self) -> Option<()> {
+        None
+    }
+
+    #[allow(clippy::unused_self)] // As the kernel's.
     pub(crate) const fn is_linux(&self) -> bool {
         false
     }

@@ -48,6 +48,7 @@ pub fn block_on<F: IntoFuture>(ring: &Ring, future: F) -> F::Output {
     let waker = Waker::from(Arc::clone(&call));
     let mut cx = Context::from_waker(&waker);
     let mut found = Found::borrowing();
+    let (mut turns, mut _indexed) = (0_u32, None);
     loop {
         for _ in 0..POLLS_PER_TURN {
             if !call.woken.swap(false, Ordering::SeqCst) {
@@ -59,12 +60,20 @@ pub fn block_on<F: IntoFuture>(ring: &Ring, future: F) -> F::Output {
             }
         }
         turn(shared, &call, &mut found);
+        turns = turns.saturating_add(1);
+        if turns == TURNS_TO_INDEX && shared.check_process().is_ok() {
+            _indexed = shared.kernel().index_here();
+        }
     }
 }
 
 /// How often a future that wakes itself is polled before the ring is turned. Collections of
 /// futures wake themselves once more than needed, and a turn costs a system call.
 const POLLS_PER_TURN: usize = 4;
+
+/// After so many turns, another is likely enough to have the ring called in the shorter way, which costs
+/// two system calls.
+const TURNS_TO_INDEX: u32 = 64;
 
 /// One `block_on`, as its wakers know it.
 struct Call {

@@ -129,7 +129,9 @@ pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Resu
 /// Turns the ring until it has ended. `alive` goes last.
 fn keep(shared: &Arc<Shared>, alive: mpsc::Sender<Infallible>, spin: Spin) {
     let keeps = Keeps(shared);
+    let indexed = shared.kernel().index_here();
     run(shared, spin);
+    drop(indexed);
     drop(keeps);
     drop(alive);
 }

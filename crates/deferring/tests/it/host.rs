@@ -487,3 +487,39 @@ fn take_signals(eventfd: impl AsFd) -> Result<u64, Errno> {
 fn ring_the(bell: impl AsFd) {
     rustix::io::write(bell, &1u64.to_ne_bytes()).unwrap();
 }
+
+#[test]
+fn c43_a_thread_may_block_on_many_rings_for_long_one_after_the_other_and_inside_each_other() {
+    // More than a thread may have the kernel know by an index (16), each for long enough for one.
+    const TURNS: u64 = 200;
+    let nops = async |ring: &Ring| {
+        for _ in 0..TURNS {
+            ring.nop().await.unwrap();
+        }
+    };
+    for _ in 0..40 {
+        let ring = ring();
+        block_on(&ring, nops(&ring));
+        assert_eq!(ring.stats().ended, TURNS);
+    }
+    let rings: Vec<Ring> = (0..20).map(|_| ring()).collect();
+    nested(&rings);
+    // Each is still turned by itself, also by hand.
+    for ring in &rings {
+        finish(ring, &ring.nop()).unwrap();
+        block_on(ring, nops(ring));
+    }
+
+    fn nested(rings: &[Ring]) {
+        let Some((ring, rest)) = rings.split_first() else { return };
+        block_on(ring, async {
+            for _ in 0..100 {
+                ring.nop().await.unwrap();
+            }
+            nested(rest);
+            for _ in 0..100 {
+                ring.nop().await.unwrap();
+            }
+        });
+    }
+}

@@ -26,6 +26,6 @@ pub use setup::Params;
 pub(crate) use sq::Sq;
 pub(crate) use sq::SqView;
 pub(crate) use {
-    enter::{Kernel, send_message},
+    enter::{Indexed, Kernel, send_message},
     setup::{Refusal, open},
 };
