@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::Ring;
 
-/// What a [`Timeout`] is measured by.
+/// What a [`Timeout`](crate::op::Timeout) is measured by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Clock {
     /// Time since some point, not counting sleep of the machine (`CLOCK_MONOTONIC`).
