@@ -54,6 +54,10 @@ struct Shared {
     close: Mutex<CloseState>,
 }
 
+/// What of that is the nature; and that it was found by what is mounted, as it is a file's.
+const NATURE: u8 = 0b111;
+const BY_MOUNT: u8 = 1 << 5;
+
 /// It has been asked whether transfers go past the page cache; they do with [`DIRECT`].
 const DIRECT_KNOWN: u8 = 1 << 6;
 const DIRECT: u8 = 1 << 7;
@@ -256,7 +260,7 @@ impl Drained {
 
     /// What was found behind it, if anybody asked.
     pub(crate) fn nature(&self) -> Option<Nature> {
-        Nature::from_byte(self.shared.nature.load(Ordering::Relaxed) & !(DIRECT_KNOWN | DIRECT))
+        Nature::from_byte(self.shared.nature.load(Ordering::Relaxed) & NATURE)
     }
 
     /// The kernel has closed it: its number is no longer ours.
@@ -306,14 +310,15 @@ impl Lease {
     pub(crate) fn nature(&self) -> Nature {
         let Some(shared) = &self.0 else { return Nature::Stream };
         let known = shared.nature.load(Ordering::Relaxed);
-        Nature::from_byte(known & !(DIRECT_KNOWN | DIRECT)).unwrap_or_else(|| self.find_nature())
+        Nature::from_byte(known & NATURE).unwrap_or_else(|| self.find_nature())
     }
 
     #[cold]
     fn find_nature(&self) -> Nature {
         let (Ok(fd), Some(shared)) = (self.try_as_fd(), &self.0) else { return Nature::Stream };
-        let nature = Nature::of(fd);
-        shared.nature.fetch_or(nature.to_byte(), Ordering::Relaxed);
+        let (nature, by_mount) = Nature::of(fd);
+        let found = nature.to_byte() | if by_mount { BY_MOUNT } else { 0 };
+        shared.nature.fetch_or(found, Ordering::Relaxed);
         nature
     }
 
@@ -323,7 +328,10 @@ impl Lease {
         flags: AtFlags,
         mask: StatxFlags,
     ) -> Option<io::Result<Statx>> {
-        if !self.nature().is_known_at_once() {
+        // A pipe or a device is its file system's, too, which may be a server's.
+        let is_local = self.nature().is_known_at_once();
+        let by_mount = |shared: &Arc<Shared>| shared.nature.load(Ordering::Relaxed) & BY_MOUNT != 0;
+        if !is_local || !self.0.as_ref().is_some_and(by_mount) {
             return None;
         }
         let fd = self.try_as_fd();

@@ -41,11 +41,13 @@ const UNIQUE_MOUNT: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 impl Nature {
     /// Asks the kernel, and what is mounted if a mount is new to us. On kernels before 6.8, which
     /// cannot tell mounts apart for ever, by `fstatfs`, which may ask a server.
-    pub(super) fn of(fd: impl AsFd) -> Self {
+    ///
+    /// And whether it is a file's, of a mount, rather than a type's, whatever the mount.
+    pub(super) fn of(fd: impl AsFd) -> (Self, bool) {
         let wanted = StatxFlags::TYPE | UNIQUE_MOUNT;
         let Some(stat) = statx(&fd, wanted) else { return Self::by_statfs(fd) };
         if let Some(nature) = Self::of_type(stat.stx_mode.into(), stat.stx_rdev_major) {
-            return nature;
+            return (nature, false);
         }
         if stat.stx_mask & UNIQUE_MOUNT.bits() == 0 {
             return Self::by_statfs(fd);
@@ -55,17 +57,18 @@ impl Nature {
         });
         match by_mount {
             // Only files in memory have seals: of `memfd_create`, the kernel's own mount.
-            Some(Self::Remote) if rustix::fs::fcntl_get_seals(&fd).is_ok() => Self::Memory,
-            Some(nature) => nature,
+            Some(Self::Remote) if rustix::fs::fcntl_get_seals(&fd).is_ok() => (Self::Memory, true),
+            Some(nature) => (nature, true),
             None => Self::by_statfs(fd),
         }
     }
 
-    fn by_statfs(fd: impl AsFd) -> Self {
-        let Ok(stat) = rustix::fs::fstat(&fd) else { return Self::Remote };
-        Self::of_type(stat.st_mode, rustix::fs::major(stat.st_rdev)).unwrap_or_else(|| {
-            rustix::fs::fstatfs(fd).map_or(Self::Remote, |fs| mounts::by_magic(fs.f_type))
-        })
+    fn by_statfs(fd: impl AsFd) -> (Self, bool) {
+        let Ok(stat) = rustix::fs::fstat(&fd) else { return (Self::Remote, false) };
+        if let Some(nature) = Self::of_type(stat.st_mode, rustix::fs::major(stat.st_rdev)) {
+            return (nature, false);
+        }
+        (rustix::fs::fstatfs(fd).map_or(Self::Remote, |fs| mounts::by_magic(fs.f_type)), true)
     }
 
     /// What the type alone tells. `None` for files.
@@ -84,13 +87,10 @@ impl Nature {
         self as u8
     }
 
-    /// Whether what is known of it is in memory, and asking for that makes nobody wait.
-    pub(crate) const fn is_known_at_once(self) -> bool {
-        match self {
-            Self::Stream | Self::Terminal | Self::Ready | Self::Disk | Self::Memory => true,
-            // One on top of another asks that, which may be remote.
-            Self::Local | Self::Remote => false,
-        }
+    /// Whether the file system of a file like this knows all of it that is open, and asking makes
+    /// nobody wait. (One on top of another asks that, which may be remote.)
+    pub(super) const fn is_known_at_once(self) -> bool {
+        matches!(self, Self::Disk | Self::Memory)
     }
 
     #[inline]
@@ -130,10 +130,10 @@ mod tests {
         let (pipe, _writer) = rustix::pipe::pipe().unwrap();
         let flags = rustix::event::EventfdFlags::CLOEXEC;
         let eventfd = rustix::event::eventfd(0, flags).unwrap();
-        assert_eq!([Nature::of(pipe), Nature::of(eventfd)], [Nature::Stream; 2]);
-        assert_eq!(Nature::of(File::open("/dev/null").unwrap()), Nature::Ready);
-        assert_eq!(Nature::of(File::open("/dev/ptmx").unwrap()), Nature::Terminal);
-        assert_eq!(Nature::of(File::open("/proc/self/comm").unwrap()), Nature::Local);
+        assert_eq!([Nature::of(pipe).0, Nature::of(eventfd).0], [Nature::Stream; 2]);
+        assert_eq!(Nature::of(File::open("/dev/null").unwrap()).0, Nature::Ready);
+        assert_eq!(Nature::of(File::open("/dev/ptmx").unwrap()).0, Nature::Terminal);
+        assert_eq!(Nature::of(File::open("/proc/self/comm").unwrap()), (Nature::Local, true));
     }
 
     #[test]

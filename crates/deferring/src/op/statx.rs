@@ -14,9 +14,9 @@ use crate::{Fd, Handle, Ring};
 /// Asks what a file system says of a file: by path, from a directory, or of an open descriptor.
 ///
 /// Kernel: `IORING_OP_STATX`, since 5.6, which always runs on a worker thread of the kernel's. Of an
-/// open descriptor that cannot make anybody wait (a file on a local disk or in memory, a pipe, a
-/// socket) it is answered when it is queued, by a plain call, which takes a seventh of the time:
-/// the handle is ready at once. [`in_worker`](Op::in_worker) has it go through the ring.
+/// open file or directory on a local disk or in memory it is answered when it is queued, by a plain
+/// call, which makes nobody wait and takes a seventh of the time: the handle is ready at once. To
+/// [`Ring::wait`] and [`Ring::reap`] it is an op that has ended. [`in_worker`](Op::in_worker) has it go through the ring.
 ///
 /// # Cancellation
 /// Nothing is lost.

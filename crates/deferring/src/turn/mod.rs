@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     reaps: plain::AtomicU32,
     /// Ops that ended in a submit or a wait, of which no reap has told.
     untold: AtomicUsize,
+    /// Ops that were answered at once, likewise.
+    answered: AtomicUsize,
     /// A thread that ended has left something to be sent.
     left_unsent: AtomicBool,
     /// [`Core::stirrer`] is somebody.
@@ -176,6 +178,7 @@ impl Shared {
             workers: Workers::default(),
             reaps: plain::AtomicU32::new(0),
             untold: AtomicUsize::new(0),
+            answered: AtomicUsize::new(0),
             left_unsent: AtomicBool::new(false),
             stirred: AtomicBool::new(false),
             ending: AtomicBool::new(false),
@@ -331,7 +334,8 @@ impl Shared {
         Ok(token)
     }
 
-    /// An op was answered without the ring. Whoever waits by hand for what ends is told of it.
+    /// An op was answered without the ring. Whoever waits by hand for what ends is told of it, with
+    /// the next submit if it waits already.
     fn answered<T: Op>(&self, result: io::Result<u32>) -> io::Result<u32> {
         let refusal = self.lock().refusal;
         if let Some(refusal) = refusal {
@@ -339,7 +343,7 @@ impl Shared {
         }
         Span::of_op(T::CODE).end(&result);
         self.counters.answered.fetch_add(1, Ordering::Relaxed);
-        self.untold.fetch_add(1, Ordering::SeqCst);
+        self.answered.fetch_add(1, Ordering::SeqCst);
         result
     }
 

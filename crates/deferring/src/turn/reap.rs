@@ -182,7 +182,8 @@ impl Shared {
         let mut calls = Calls::default();
         let untold = self.take_untold();
         let ops = untold + self.reap_into(&mut calls);
-        if self.left_unsent.swap(false, Ordering::SeqCst) {
+        // Whoever does nothing but reap has sleeps and deadlines, too.
+        if self.left_unsent.swap(false, Ordering::SeqCst) || self.lock().has_own_to_send() {
             let _ = self.submit_up_to(0, &mut calls); // It goes with the next call, then.
         }
         calls.resume();
@@ -282,12 +283,13 @@ impl Shared {
         if self.stirred.swap(false, Ordering::SeqCst) {
             self.lock().stirrer = None;
         }
-        self.untold.swap(0, Ordering::SeqCst)
+        self.untold.swap(0, Ordering::SeqCst) + self.answered.swap(0, Ordering::SeqCst)
     }
 
     /// Whether there is something to be told or looked at, or never will be.
     pub(super) fn has_untold(&self) -> bool {
         self.untold.load(Ordering::SeqCst) > 0
+            || self.answered.load(Ordering::SeqCst) > 0
             || self.stirred.load(Ordering::SeqCst) && self.is_stirred()
             || self.is_poisoned()
     }
@@ -352,7 +354,8 @@ impl Shared {
 
     /// Gives the ring its lists back.
     pub(crate) fn put_back(&self, found: Found) {
-        if found.borrows && found.after.has_room() {
+        // Not in a fork: another thread may have held the lock there.
+        if found.borrows && found.after.has_room() && self.check_process().is_ok() {
             self.lock().spare = found.after;
         }
     }

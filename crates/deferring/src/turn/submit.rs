@@ -17,6 +17,7 @@ use crate::error;
 use crate::inflight::{Inflight, Own, Pending, Token};
 use crate::notify::Calls;
 use crate::op::{Opcode, Sqe, poll32};
+use crate::sync::Ordering;
 use crate::trace::Note;
 
 /// How long to wait before what the kernel had no memory for is sent again.
@@ -146,6 +147,7 @@ impl Shared {
             return Ok(0);
         }
         let mut calls = Calls::default();
+        self.tell_later(self.answered.swap(0, Ordering::SeqCst));
         let sent = self.submit_up_to(usize::MAX, &mut calls);
         if let Err(errno) = sent {
             self.poison_if_final(errno, &mut calls);

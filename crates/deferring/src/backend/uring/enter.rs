@@ -148,7 +148,7 @@ impl Kernel {
         self.enters.fetch_add(1, Ordering::Relaxed);
         let Index { of, index } = INDEX.get();
         let (ring, flags) = if of == self.serial {
-            (index, flags | Enter::REGISTERED_RING)
+            (libc::c_long::from(index), flags | Enter::REGISTERED_RING)
         } else {
             (libc::c_long::from(self.fd.as_raw_fd()), flags)
         };
@@ -207,7 +207,8 @@ impl Kernel {
         if done != Ok(1) {
             return None;
         }
-        let index = Index { of: self.serial, index: update.offset.into() };
+        let index = i32::try_from(update.offset).ok()?; // One of 16.
+        let index = Index { of: self.serial, index };
         Some(Indexed { kernel: self, before: INDEX.replace(index), _of_this_thread: PhantomData })
     }
 
@@ -242,7 +243,7 @@ impl Kernel {
 #[derive(Clone, Copy)]
 struct Index {
     of: u64,
-    index: libc::c_long,
+    index: i32,
 }
 
 thread_local! {
@@ -260,7 +261,7 @@ impl Drop for Indexed<'_> {
     fn drop(&mut self) {
         let Index { index, .. } = INDEX.replace(self.before);
         let mut update = io_uring_rsrc_update::default();
-        update.offset = u32::try_from(index).unwrap_or(u32::MAX);
+        update.offset = index.unsigned_abs();
         let op = IoringRegisterOp::UnregisterRingFds;
         // SAFETY: points to one update, which is only read during the call. It fails only for what
         // is not registered.

@@ -93,6 +93,11 @@ fn sleeps_end_by_hand_and_in_a_loop_that_sleeps_on_an_eventfd() {
         // By waits alone.
         turn_until(&ring, || sleep.is_done());
         sleep.try_take().unwrap().unwrap();
+        // By reaps alone.
+        let sleep = ring.sleep(SOON);
+        while !sleep.is_done() {
+            ring.reap().unwrap();
+        }
         let eventfd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let eventfd = eventfd.unwrap();
         ring.register_eventfd(&eventfd).unwrap();
