@@ -4,6 +4,7 @@
 #![allow(unsafe_code)] // The table vouches for what is in a cell.
 
 use super::admission::Lane;
+use super::cells::Vtable;
 use super::slot::{Event, State, Then, step};
 use super::table::{List, Marks};
 use super::{Inflight, Token};
@@ -37,20 +38,9 @@ impl Inflight {
         if row.needs_more_than_room() || vtable.ends_others {
             return false;
         }
-        *sqe = Sqe { opcode: vtable.opcode, ..Sqe::EMPTY };
-        // SAFETY: a waiting row's cell holds its op, of this vtable's type.
-        unsafe { (vtable.encode)(self.cells.at(index), sqe) };
-        sqe.user_data = Token::new(index, row.generation).user_data();
-        let (state, then) = step(row.state, Event::Admit);
-        assert_eq!(then, Then::Nothing);
-        row.state = state;
-        row.list = List::None;
-        self.in_kernel[usize::from(row.class)] += 1;
-        if row.marks.has(Marks::DISK) {
-            self.admission.disk_went();
-        }
         let next = row.link.next;
         self.admission.fresh.unlink_front(next);
+        self.write(index, sqe);
         if sqe.flags != 0 {
             self.tie(index, sqe);
         }
@@ -141,21 +131,9 @@ impl Inflight {
     /// The op goes to the kernel.
     fn go(&mut self, index: u32, sqe: &mut Sqe) {
         const ASYNC: u8 = 1 << 4;
+        let vtable = self.write(index, sqe);
         let row = self.table.at(index);
-        let vtable = row.vtable.expect("a waiting row has an op");
-        *sqe = Sqe { opcode: vtable.opcode, ..Sqe::EMPTY };
-        // SAFETY: a waiting row's cell holds its op, of this vtable's type.
-        unsafe { (vtable.encode)(self.cells.at(index), sqe) };
-        sqe.user_data = Token::new(index, row.generation).user_data();
-        let (state, then) = step(row.state, Event::Admit);
-        assert_eq!(then, Then::Nothing);
-        row.state = state;
-        row.list = List::None;
-        let (class, kind, marks) = (row.class, row.kind(), row.marks);
-        self.in_kernel[usize::from(class)] += 1;
-        if marks.has(Marks::DISK) {
-            self.admission.disk_went();
-        }
+        let (kind, marks) = (row.kind(), row.marks);
         if marks.has(Marks::IN_WORKER) {
             sqe.flags |= ASYNC;
         }
@@ -173,6 +151,26 @@ impl Inflight {
                 self.admission.holders(kind).push_back(&mut self.table, index);
             }
         }
+    }
+
+    /// The op's question, and that the kernel has it.
+    #[inline(always)] // As `admit_plainly`.
+    fn write(&mut self, index: u32, sqe: &mut Sqe) -> &'static Vtable {
+        let row = self.table.at(index);
+        let vtable = row.vtable.expect("a waiting row has an op");
+        *sqe = Sqe { opcode: vtable.opcode, ..Sqe::EMPTY };
+        // SAFETY: a waiting row's cell holds its op, of this vtable's type.
+        unsafe { (vtable.encode)(self.cells.at(index), sqe) };
+        sqe.user_data = Token::new(index, row.generation).user_data();
+        let (state, then) = step(row.state, Event::Admit);
+        assert_eq!(then, Then::Nothing);
+        row.state = state;
+        row.list = List::None;
+        self.in_kernel[usize::from(row.class)] += 1;
+        if row.marks.has(Marks::DISK) {
+            self.admission.disk_went();
+        }
+        vtable
     }
 
     /// Notes what the op has to do with others.
