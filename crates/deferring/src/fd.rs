@@ -9,10 +9,12 @@ mod mounts;
 mod nature;
 
 use std::fs::File;
+use std::mem::ManuallyDrop;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
+use std::ptr::NonNull;
 use std::task::{Poll, Waker};
 use std::{fmt, io};
 
@@ -47,7 +49,8 @@ pub struct Fd {
 
 struct Shared {
     raw: RawFd,
-    /// How many leases are out, and [`CLOSING`].
+    /// How many leases are out, and [`CLOSING`]. While there is any, they have one reference to this
+    /// between them: whoever makes the first takes it, whoever drops the last gives it up.
     leases: AtomicU32,
     /// What is behind it, in the low bits, and [`DIRECT_KNOWN`]; 0 until somebody asks.
     nature: AtomicU8,
@@ -64,6 +67,9 @@ const DIRECT: u8 = 1 << 7;
 
 /// Set by the first close: no new leases.
 const CLOSING: u32 = 1 << 31;
+
+/// So many leases of one descriptor are too many; far from where they would be taken for a close.
+const LEASES_MAX: u32 = 1 << 30;
 
 struct CloseState {
     stage: Stage,
@@ -96,17 +102,27 @@ impl Fd {
 
     /// The right to name this descriptor in an op. If it is closed, a lease that says so.
     #[must_use]
+    #[inline]
     pub fn lease(&self) -> Lease {
         // `Acquire` pairs with the release of `start_close`: who sees it closing gives up.
         let before = self.shared.leases.fetch_add(1, Ordering::Acquire);
-        assert!(before & !CLOSING < CLOSING - 1, "2^31 ops use one descriptor");
-        let lease = Lease(Some(Arc::clone(&self.shared)));
-        if before & CLOSING == 0 {
-            lease
-        } else {
-            drop(lease);
-            Lease(None)
+        if before == 0 {
+            Shared::refer(&self.shared);
+        } else if before >= LEASES_MAX {
+            return self.refused(before);
         }
+        Lease(NonNull::new(Arc::as_ptr(&self.shared).cast_mut()))
+    }
+
+    /// No lease of one that is closing, or of which there are very many, which was counted already.
+    #[cold]
+    fn refused(&self, before: u32) -> Lease {
+        if before == CLOSING {
+            Shared::refer(&self.shared);
+        }
+        drop(Lease(NonNull::new(Arc::as_ptr(&self.shared).cast_mut())));
+        assert!(before & CLOSING != 0, "2^30 ops use one descriptor");
+        Lease(None)
     }
 
     /// Whether a close has begun.
@@ -121,7 +137,7 @@ impl Fd {
     /// The `Fd` itself, if any of that is not so.
     pub fn try_into_owned(self) -> Result<OwnedFd, Self> {
         let mut shared = Arc::try_unwrap(self.shared).map_err(|shared| Self { shared })?;
-        // The only reference to it: no lease either, as each is one.
+        // The only reference to it: no lease either, as those have one.
         let state = shared.close.get_mut();
         if state.stage != Stage::Open {
             return Err(Self { shared: Arc::new(shared) });
@@ -195,6 +211,31 @@ impl Fd {
 }
 
 impl Shared {
+    /// The reference that all leases have between them, for the first.
+    fn refer(this: &Arc<Self>) {
+        let _ = Arc::into_raw(Arc::clone(this)); // `end_leases` makes an `Arc` of it again.
+    }
+
+    /// So many leases end, which are the caller's.
+    ///
+    /// # Safety
+    /// `this` is of so many leases that are not used any more.
+    unsafe fn end_leases(this: NonNull<Self>, count: u32) {
+        // SAFETY: while there are leases they have a reference between them.
+        let shared = unsafe { this.as_ref() };
+        // `Release` orders the ops' use of the number before the close; the closer acquires.
+        let before = shared.leases.fetch_sub(count, Ordering::AcqRel);
+        if before & !CLOSING != count {
+            return;
+        }
+        // SAFETY: the last of them has it, and gives it up. It was made of an `Arc` in `refer`.
+        let shared = unsafe { Arc::from_raw(this.as_ptr().cast_const()) };
+        if before & CLOSING != 0 {
+            Self::close_if_drained(&shared);
+            shared.wake_closers(None);
+        }
+    }
+
     /// Closes, by a plain system call, what nobody uses and nobody else will close.
     fn close_if_drained(this: &Arc<Self>) {
         let mut state = this.close.lock();
@@ -266,7 +307,7 @@ impl Drained {
     /// The kernel has closed it: its number is no longer ours.
     pub(crate) fn closed(self) {
         // First, so that nothing below can lead to a second close.
-        let this = std::mem::ManuallyDrop::new(self);
+        let this = ManuallyDrop::new(self);
         // SAFETY: `this` is not dropped, so the reference is moved out once.
         let shared = unsafe { std::ptr::read(&this.shared) };
         shared.wake_closers(Some(Stage::Closed));
@@ -282,13 +323,47 @@ impl Drop for Drained {
 }
 
 /// The right of one op to name a descriptor. While it lasts, the descriptor stays open.
-pub struct Lease(Option<Arc<Shared>>);
+pub struct Lease(Option<NonNull<Shared>>);
+
+// SAFETY: a count of what all threads may use.
+unsafe impl Send for Lease {}
+// SAFETY: as above.
+unsafe impl Sync for Lease {}
 
 impl Lease {
+    #[inline]
+    fn shared(&self) -> Option<&Shared> {
+        // SAFETY: while there are leases they have a reference between them.
+        self.0.as_ref().map(|shared| unsafe { shared.as_ref() })
+    }
+
+    /// Drops all, those of one descriptor that stand together at once.
+    ///
+    /// Who waits for a close is woken, quietly.
+    pub(crate) fn end_all(leases: &mut Vec<Self>) {
+        let mut leases = leases.drain(..);
+        let mut next = leases.next();
+        while let Some(lease) = next {
+            let Some(shared) = ManuallyDrop::new(lease).0 else {
+                next = leases.next();
+                continue;
+            };
+            let mut count = 1;
+            next = leases.next();
+            while let Some(same) = next.take_if(|lease| lease.0 == Some(shared)) {
+                let _counted = ManuallyDrop::new(same);
+                count += 1;
+                next = leases.next();
+            }
+            // SAFETY: so many leases of it were taken from the list, and are forgotten.
+            unsafe { Shared::end_leases(shared, count) };
+        }
+    }
+
     /// The number for an SQE; -1 if the descriptor was closed.
     #[must_use]
     pub fn raw(&self) -> RawFd {
-        self.0.as_ref().map_or(-1, |shared| shared.raw)
+        self.shared().map_or(-1, |shared| shared.raw)
     }
 
     /// Moves the lease out; see [`Op::let_go`](crate::op::Op::let_go).
@@ -301,21 +376,23 @@ impl Lease {
     /// Whether this is a lease of that descriptor.
     #[must_use]
     pub fn is_of(&self, fd: &Fd) -> bool {
-        self.0.as_ref().is_some_and(|shared| Arc::ptr_eq(shared, &fd.shared))
+        self.shared().is_some_and(|shared| std::ptr::eq(shared, &*fd.shared))
     }
 
     /// What is behind it. Asks the kernel the first time, with a system call; and reads the list of
     /// mounts when it meets a mount for the first time.
     #[inline]
     pub(crate) fn nature(&self) -> Nature {
-        let Some(shared) = &self.0 else { return Nature::Stream };
+        let Some(shared) = self.shared() else { return Nature::Stream };
         let known = shared.nature.load(Ordering::Relaxed);
         Nature::from_byte(known & NATURE).unwrap_or_else(|| self.find_nature())
     }
 
     #[cold]
     fn find_nature(&self) -> Nature {
-        let (Ok(fd), Some(shared)) = (self.try_as_fd(), &self.0) else { return Nature::Stream };
+        let (Ok(fd), Some(shared)) = (self.try_as_fd(), self.shared()) else {
+            return Nature::Stream;
+        };
         let (nature, by_mount) = Nature::of(fd);
         let found = nature.to_byte() | if by_mount { BY_MOUNT } else { 0 };
         shared.nature.fetch_or(found, Ordering::Relaxed);
@@ -330,8 +407,8 @@ impl Lease {
     ) -> Option<io::Result<Statx>> {
         // A pipe or a device is its file system's, too, which may be a server's.
         let is_local = self.nature().is_known_at_once();
-        let by_mount = |shared: &Arc<Shared>| shared.nature.load(Ordering::Relaxed) & BY_MOUNT != 0;
-        if !is_local || !self.0.as_ref().is_some_and(by_mount) {
+        let by_mount = |shared: &Shared| shared.nature.load(Ordering::Relaxed) & BY_MOUNT != 0;
+        if !is_local || !self.shared().is_some_and(by_mount) {
             return None;
         }
         let fd = self.try_as_fd();
@@ -341,7 +418,7 @@ impl Lease {
     /// Whether transfers go past the page cache (`O_DIRECT`), as of the first time that somebody
     /// asked.
     pub(crate) fn is_direct(&self) -> bool {
-        let (Ok(fd), Some(shared)) = (self.try_as_fd(), &self.0) else { return false };
+        let (Ok(fd), Some(shared)) = (self.try_as_fd(), self.shared()) else { return false };
         let known = shared.nature.load(Ordering::Relaxed);
         if known & DIRECT_KNOWN != 0 {
             return known & DIRECT != 0;
@@ -373,11 +450,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(shared) = &self.0 else { return };
-        // `Release` orders the op's use of the number before the close; the closer acquires.
-        if shared.leases.fetch_sub(1, Ordering::AcqRel) == CLOSING + 1 {
-            Shared::close_if_drained(shared);
-            shared.wake_closers(None);
+        if let Some(shared) = self.0 {
+            // SAFETY: this one, which nobody uses after this.
+            unsafe { Shared::end_leases(shared, 1) }
         }
     }
 }

@@ -158,6 +158,7 @@ impl<T: Op> Handle<T> {
         self.let_go(true);
     }
 
+    #[cold]
     fn let_go(&self, detach: bool) {
         if let (Claim::Slot(token), false) = (&self.claim, self.over.swap(true, Ordering::AcqRel)) {
             self.shared.let_go(*token, detach);
@@ -197,35 +198,40 @@ impl<T: Op> Future for Handle<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T::Output> {
         let this = self.get_mut();
         assert!(!this.over.load(Ordering::Relaxed), "the result of this handle has been taken");
+        let Claim::Slot(token) = this.claim else { return this.poll_over(cx) };
+        if !std::mem::replace(&mut this.polled, true) {
+            driver::turn_before_first_poll(&this.shared, cx.waker());
+            // Most often nothing was reaped since it was queued, so that it is not done.
+            if this.reaps == this.shared.reaps() && this.shared.keep_waker(token, cx.waker()) {
+                this.shared.seat.host.rests();
+                return Poll::Pending;
+            }
+        }
         let proceeds = ready!(driver::proceed(cx, &mut this.held_back));
-        let output = match &mut this.claim {
-            Claim::Slot(token) => {
-                let first = !std::mem::replace(&mut this.polled, true);
-                if first {
-                    driver::turn_before_first_poll(&this.shared, cx.waker());
-                }
-                // Most often not, if it was queued since; then a waker will be needed.
-                let may_be_done = !first || this.reaps != this.shared.reaps();
-                match this.shared.poll_op::<T>(*token, may_be_done, cx, &this.over) {
-                    Poll::Ready(output) => output,
-                    Poll::Pending => {
-                        this.shared.seat.host.rests();
-                        return Poll::Pending;
-                    }
-                }
-            }
-            Claim::Over(over) => {
-                let over = over.get_mut().take().expect("taken once");
-                this.over.store(true, Ordering::Relaxed);
-                decode(*over)
-            }
-        };
+        let polled = this.shared.poll_op::<T>(token, cx, &this.over);
+        match polled {
+            Poll::Ready(_) => proceeds.went_on(),
+            Poll::Pending => this.shared.seat.host.rests(),
+        }
+        polled
+    }
+}
+
+impl<T: Op> Handle<T> {
+    /// The output of an op that has no slot.
+    #[cold]
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<T::Output> {
+        let proceeds = ready!(driver::proceed(cx, &mut self.held_back));
+        let Claim::Over(over) = &mut self.claim else { unreachable!("it has a slot") };
+        let over = over.get_mut().take().expect("taken once");
+        self.over.store(true, Ordering::Relaxed);
         proceeds.went_on();
-        Poll::Ready(output)
+        Poll::Ready(decode(*over))
     }
 }
 
 impl<T: Op> Drop for Handle<T> {
+    #[inline]
     fn drop(&mut self) {
         // Most often it is; and to ask costs less than to swap.
         if !self.over.load(Ordering::Acquire) {

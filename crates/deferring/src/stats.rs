@@ -92,6 +92,10 @@ impl Counter {
         self.set(self.get() + n);
     }
 
+    pub(crate) fn sub(&self, n: u64) {
+        self.set(self.get() - n);
+    }
+
     pub(crate) fn set(&self, n: u64) {
         self.0.store(n, Ordering::Relaxed);
     }
@@ -176,11 +180,19 @@ impl Counters {
         self.leaked.set(leaked as u64);
     }
 
-    /// So many ops of each class are in the kernel.
-    pub(crate) fn publish_in_flight(&self, in_flight: &[usize; Class::COUNT]) {
-        for (counters, &in_flight) in self.classes.iter().zip(in_flight) {
-            counters.in_flight.set(in_flight as u64);
-        }
+    /// Ops of a class that an SQE names.
+    pub(crate) fn in_kernel(&self, class: u8) -> &Counter {
+        &self.classes[usize::from(class)].in_flight
+    }
+
+    /// Ops that an SQE names.
+    pub(crate) fn submitted(&self) -> usize {
+        self.classes.iter().map(|class| class.in_flight.size()).sum()
+    }
+
+    /// The ring is given up, and with it what the kernel has.
+    pub(crate) fn none_submitted(&self) {
+        self.classes.iter().for_each(|class| class.in_flight.set(0));
     }
 
     /// What of a kind waits, holds a credit, has lost one by being stuck; and how many there are.
@@ -235,9 +247,9 @@ mod tests {
         counters.publish(5, 1, 2);
         let class = ClassStats { queued: 2, in_flight: 7, stuck: 1, credits: Some(32) };
         counters.publish_crew(Kind::Path, [2, 0, 1, 32]);
-        let mut in_flight = [0; Class::COUNT];
-        in_flight[Class::Worker(Kind::Path).index()] = 7;
-        counters.publish_in_flight(&in_flight);
+        let path = u8::try_from(Class::Worker(Kind::Path).index()).unwrap();
+        counters.in_kernel(path).add(8);
+        counters.in_kernel(path).sub(1);
         counters.sqes.add(10);
         let stats = counters.snapshot(4);
         assert_eq!((stats.queued, stats.cancels, stats.leaked), (5, 1, 2));

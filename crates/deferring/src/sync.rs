@@ -5,8 +5,8 @@
 
 #[cfg(not(all(test, any(loom, shuttle))))]
 mod checked {
+    pub(super) use parking_lot::{Mutex, MutexGuard};
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
-    pub(super) use std::sync::{Mutex, MutexGuard};
     pub(crate) use std::thread;
 }
 
@@ -250,10 +250,10 @@ impl<T> Mutex<T> {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(crate) fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.get_mut()
     }
 }

@@ -42,6 +42,7 @@ pub fn block_on<F: IntoFuture>(ring: &Ring, future: F) -> F::Output {
     let call = Arc::new(Call {
         woken: AtomicBool::new(true),
         seated: AtomicBool::new(false),
+        parked: AtomicBool::new(false),
         thread: thread::current(),
         shared: Arc::clone(shared),
     });
@@ -51,7 +52,8 @@ pub fn block_on<F: IntoFuture>(ring: &Ring, future: F) -> F::Output {
     let (mut turns, mut _indexed) = (0_u32, None);
     loop {
         for _ in 0..POLLS_PER_TURN {
-            if !call.woken.swap(false, Ordering::SeqCst) {
+            // To look costs less than to swap.
+            if !call.is_woken() || !call.woken.swap(false, Ordering::SeqCst) {
                 break;
             }
             if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
@@ -79,8 +81,10 @@ const TURNS_TO_INDEX: u32 = 64;
 struct Call {
     /// The future is to be polled.
     woken: AtomicBool,
-    /// The thread is in the seat: it is called by the bell, not by `unpark`.
+    /// The thread is in the seat: if that sleeps, it is called by the bell.
     seated: AtomicBool,
+    /// The thread is parked, or about to be: it is called by `unpark`.
+    parked: AtomicBool,
     thread: Thread,
     shared: Arc<Shared>,
 }
@@ -88,6 +92,22 @@ struct Call {
 impl Call {
     fn is_woken(&self) -> bool {
         self.woken.load(Ordering::SeqCst)
+    }
+
+    /// Parks the thread, if `park` finds that it is to be when others can see that it is.
+    fn parked(&self, park: impl FnOnce()) {
+        self.parked.store(true, Ordering::SeqCst);
+        park();
+        self.parked.store(false, Ordering::Relaxed);
+    }
+
+    /// Parks the thread until it is woken, or for no reason.
+    fn park(&self) {
+        self.parked(|| {
+            if !self.is_woken() {
+                thread::park();
+            }
+        });
     }
 }
 
@@ -97,16 +117,18 @@ impl Wake for Call {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // The order matters on both sides: the thread says that it is seated, then asleep, then
-        // looks at `woken`; so one of the two sees the other.
+        // The order matters on both sides: the thread says that it is parked, or that it is seated,
+        // then that the seat is asleep, then looks at `woken`; so one of the two sees the other.
         self.woken.store(true, Ordering::SeqCst);
         if self.shared.check_process().is_err() {
             return; // A fork: the thread is the parent's.
         }
-        if self.seated.load(Ordering::SeqCst) {
-            self.shared.seat.call_sleeper();
-        } else {
+        if self.parked.load(Ordering::SeqCst) {
             self.thread.unpark();
+        }
+        // In this order: who is seen asleep is seen seated. While it is neither, it will look.
+        if self.shared.seat.is_asleep() && self.seated.load(Ordering::Acquire) {
+            self.shared.seat.call_sleeper();
         }
     }
 }
@@ -119,30 +141,25 @@ fn turn(shared: &Shared, call: &Call, found: &mut Found) {
     }
     if shared.is_poisoned() {
         // Every handle has its error. What the future may still wait for is not the ring's.
-        if !call.is_woken() {
-            thread::park();
-        }
-        return;
+        return call.park();
     }
     if shared.seat.host.is_elsewhere() {
         // Nobody else may.
-        if !call.is_woken() {
-            thread::park();
-        }
-        return;
+        return call.park();
     }
     let Some(seated) = shared.seat.take() else {
-        shared.seat.queue_up(call.thread.clone(), || call.is_woken());
-        return;
+        let thread = call.thread.clone();
+        return call.parked(|| shared.seat.queue_up(thread, || call.is_woken()));
     };
-    call.seated.store(true, Ordering::SeqCst);
+    // Seen by whoever sees the seat asleep.
+    call.seated.store(true, Ordering::Release);
     let sent = if call.is_woken() {
         shared.submit_seated()
     } else {
         shared.sleep_seated(|| call.is_woken())
     };
     shared.collect_seated(found);
-    call.seated.store(false, Ordering::SeqCst);
+    call.seated.store(false, Ordering::Release);
     drop(seated);
     let mut calls = Calls::default();
     let turned = conclude(shared, found, sent, &mut calls);

@@ -171,6 +171,7 @@ const SHORT_OF_MEMORY: Duration = Duration::from_millis(1);
 /// Whether the task may go on, or others should have their turn first, as tokio sees it.
 /// `held_back` is whether it was told so the last time.
 #[cfg(feature = "tokio")]
+#[inline]
 pub(crate) fn proceed(cx: &mut Context<'_>, held_back: &mut bool) -> Poll<Proceeds> {
     tokio::proceed(cx, held_back)
 }

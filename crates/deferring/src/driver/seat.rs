@@ -24,9 +24,8 @@ use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, park_timeout};
 /// submit, that one does so, too, when it waits by hand.)
 pub(crate) struct Seat {
     taken: AtomicBool,
-    asleep: AtomicBool,
-    /// Since it fell asleep, somebody has called.
-    called: AtomicBool,
+    /// Whether the thread in the seat sleeps: [`AWAKE`], [`ASLEEP`], [`CALLED`].
+    rest: AtomicUsize,
     /// The thread in the seat looks for work before it falls asleep, until this is false.
     spins: AtomicBool,
     /// How many threads wait by hand in a ring to which one thread alone may submit.
@@ -38,12 +37,16 @@ pub(crate) struct Seat {
     queued: AtomicUsize,
 }
 
+/// What the thread in the seat does; and that somebody has called it since it fell asleep.
+const AWAKE: usize = 0;
+const ASLEEP: usize = 1;
+const CALLED: usize = 2;
+
 impl Seat {
     pub(crate) fn new() -> Result<Self, Errno> {
         Ok(Self {
             taken: AtomicBool::new(false),
-            asleep: AtomicBool::new(false),
-            called: AtomicBool::new(false),
+            rest: AtomicUsize::new(AWAKE),
             spins: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             bell: Bell::new()?,
@@ -107,22 +110,29 @@ impl Seat {
 
     /// From now on, until the return value is dropped, calls ring the bell.
     pub(crate) fn fall_asleep(&self) -> Asleep<'_> {
-        // In this order: a call that comes between is not needed, as what it is for is seen.
-        self.called.store(false, Ordering::SeqCst);
-        self.asleep.store(true, Ordering::SeqCst);
+        // A call that came before is not needed, as what it is for is seen.
+        self.rest.store(ASLEEP, Ordering::SeqCst);
         Asleep { seat: self }
     }
 
     #[inline]
     pub(crate) fn is_asleep(&self) -> bool {
-        self.asleep.load(Ordering::SeqCst)
+        self.rest.load(Ordering::SeqCst) != AWAKE
+    }
+
+    /// Whether the caller is the first to call the sleeper, and there is one.
+    #[cold]
+    fn is_first_to_call(&self) -> bool {
+        // Not a swap: it may be awake by now, and nobody must take it for asleep then.
+        let called = self.rest.compare_exchange(ASLEEP, CALLED, Ordering::SeqCst, Ordering::SeqCst);
+        called.is_ok()
     }
 
     /// Calls whoever turns the ring, if they rest: there is something to send.
     #[inline]
     pub(crate) fn call_sleeper(&self) {
         if self.is_asleep() {
-            if !self.called.swap(true, Ordering::SeqCst) {
+            if self.is_first_to_call() {
                 self.bell.ring();
             }
         } else if self.spins.load(Ordering::SeqCst) {
@@ -133,7 +143,7 @@ impl Seat {
 
     /// Calls whoever may submit what the caller may not, if it sleeps in the ring.
     pub(crate) fn call_submitter(&self) {
-        let sleeper = self.is_asleep() && !self.called.swap(true, Ordering::SeqCst);
+        let sleeper = self.is_asleep() && self.is_first_to_call();
         if sleeper || self.waiting.load(Ordering::SeqCst) > 0 {
             self.bell.ring();
         }
@@ -235,6 +245,8 @@ pub(crate) struct Asleep<'a> {
 
 impl Drop for Asleep<'_> {
     fn drop(&mut self) {
-        self.seat.asleep.store(false, Ordering::SeqCst);
+        // Who sees this late calls for nothing. (A thread that leaves a call in the CQ for a sleeper
+        // that is awake leaves it to that one, which looks next.)
+        self.seat.rest.store(AWAKE, Ordering::Release);
     }
 }

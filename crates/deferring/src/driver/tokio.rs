@@ -159,13 +159,20 @@ fn is_task(waker: &Waker) -> bool {
 /// Whether the task may go on, or has done so often enough in this round. A task of tokio's is
 /// woken when the others have had their turn. Who is not known to be one is held back once in a
 /// row, and woken at once: an executor of another kind inside a task has no next round.
+#[inline]
 pub(super) fn proceed(cx: &mut Context<'_>, held_back: &mut bool) -> Poll<Proceeds> {
-    if coop::has_budget_remaining() {
+    if let Poll::Ready(counted) = coop::poll_proceed(cx) {
         *held_back = false;
-        return coop::poll_proceed(cx).map(|counted| Proceeds(Some(counted)));
+        return Poll::Ready(Proceeds(Some(counted)));
     }
+    spent(cx, held_back)
+}
+
+/// It has done so often enough.
+#[cold]
+fn spent(cx: &Context<'_>, held_back: &mut bool) -> Poll<Proceeds> {
     if is_task(cx.waker()) {
-        return coop::poll_proceed(cx).map(|counted| Proceeds(Some(counted)));
+        return Poll::Pending; // It will be woken.
     }
     *held_back = !*held_back;
     if *held_back {

@@ -75,6 +75,23 @@ impl Crew {
     }
 }
 
+/// What all crews together are asked for several times in each turn.
+#[derive(Clone, Copy, Debug)]
+struct Crews {
+    /// A credit is out, or somebody waits for one.
+    busy: bool,
+    /// How many workers they may need.
+    workers: usize,
+}
+
+impl Crews {
+    fn of(crews: &[Crew]) -> Self {
+        let busy = |crew: &Crew| !crew.holders.is_empty() || !crew.waiting.is_empty();
+        let workers = crews.iter().map(|crew| crew.allowance as usize + crew.stuck.len());
+        Self { busy: crews.iter().any(busy), workers: workers.sum() }
+    }
+}
+
 /// What a tick found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tick {
@@ -92,8 +109,9 @@ pub(crate) struct Admission {
     /// Given back by the kernel undone, several times: to go again at the next tick.
     pub(crate) paused: Queue,
     crews: [Crew; Kind::COUNT],
-    /// Something of a crew may have changed since somebody asked.
+    /// Something of a crew may have changed since somebody asked; else they are as noted here.
     changed: bool,
+    noted: Crews,
     /// How many wait in all lanes but `fresh`.
     others: usize,
     at: usize,
@@ -130,6 +148,7 @@ impl Admission {
             paused: Queue::new(),
             crews: [Crew::new(), Crew::new(), Crew::new(), Crew::new()],
             changed: true,
+            noted: Crews { busy: false, workers: 0 },
             others: 0,
             at: 0,
             deficits: [QUANTUM, 0, 0, 0, 0, 0],
@@ -199,8 +218,16 @@ impl Admission {
     }
 
     /// Whether something of a crew may have changed since this was asked before.
-    pub(crate) const fn take_changed(&mut self) -> bool {
-        std::mem::replace(&mut self.changed, false)
+    pub(crate) fn take_changed(&mut self) -> bool {
+        let changed = std::mem::replace(&mut self.changed, false);
+        if changed {
+            self.noted = Crews::of(&self.crews);
+        }
+        changed
+    }
+
+    fn all_crews(&self) -> Crews {
+        if self.changed { Crews::of(&self.crews) } else { self.noted }
     }
 
     /// What of a kind waits, holds a credit, has lost one by being stuck; and how many there are.
@@ -270,6 +297,10 @@ impl Admission {
         }
     }
 
+    pub(crate) const fn has_transfers_of_disks(&self) -> bool {
+        self.disk > 0
+    }
+
     pub(crate) const fn disk_went(&mut self) {
         self.disk += 1;
         self.disk_unproven = true;
@@ -290,10 +321,9 @@ impl Admission {
 
     /// How many workers there must be able to be: one for each op that may block one.
     pub(crate) fn workers_wanted(&self) -> u32 {
-        let crews = self.crews.iter().map(|crew| crew.allowance as usize + crew.stuck.len());
         // Rounded, so that the limit is not changed with every read of a disk.
         let disk = if self.disk == 0 { 0 } else { self.disk.next_power_of_two() };
-        let wanted = crews.sum::<usize>() + disk + 1;
+        let wanted = self.all_crews().workers + disk + 1;
         u32::try_from(wanted).unwrap_or(u32::MAX).min(WORKERS_MAX)
     }
 
@@ -312,11 +342,9 @@ impl Admission {
     /// Whether there is a reason for a tick to come: a credit is out, somebody pauses, or the
     /// canary is not back.
     pub(crate) fn needs_ticks(&self) -> bool {
-        let out = |crew: &Crew| !crew.holders.is_empty() || !crew.waiting.is_empty();
-        let crews = self.crews.iter().any(out);
         let disk = self.disk > 0 && self.disk_unproven;
         let canary = self.canary_wanted || !self.canaries.is_empty();
-        canary || !self.paused.is_empty() || disk || crews
+        canary || !self.paused.is_empty() || disk || self.all_crews().busy
     }
 
     /// The clock for the next tick is set: who went before this is older than a tick when it comes.

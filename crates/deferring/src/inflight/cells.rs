@@ -7,8 +7,8 @@
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::io;
-use std::mem::MaybeUninit;
-use std::ptr::NonNull;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ptr::{self, NonNull};
 
 use crate::fd::{Fd, Lease};
 use crate::op::{Op, Opcode, Sqe};
@@ -44,6 +44,51 @@ pub(crate) struct Vtable {
     /// # Safety
     /// As for `encode`, and the kernel has let go of the op.
     bury: unsafe fn(NonNull<u8>, io::Result<u32>),
+}
+
+/// An op on its way into a cell. Until it is there it can be looked at, and had back; to move it once
+/// costs less than to move it from hand to hand.
+pub(crate) struct Moving<T> {
+    op: ManuallyDrop<T>,
+    moved: bool,
+}
+
+impl<T> Moving<T> {
+    #[inline(always)]
+    pub(crate) const fn new(op: T) -> Self {
+        Self { op: ManuallyDrop::new(op), moved: false }
+    }
+
+    /// The op, which stays where it is.
+    #[inline(always)]
+    pub(crate) fn op(&mut self) -> &mut T {
+        assert!(!self.moved, "it is in its cell");
+        &mut self.op
+    }
+
+    /// The op, which goes nowhere.
+    #[inline(always)]
+    pub(crate) fn back(mut self) -> T {
+        self.take()
+    }
+
+    #[inline(always)]
+    fn take(&mut self) -> T {
+        assert!(!self.moved, "it is in its cell");
+        self.moved = true;
+        // SAFETY: it has not been moved, and will not be dropped.
+        unsafe { ManuallyDrop::take(&mut self.op) }
+    }
+}
+
+impl<T> Drop for Moving<T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if !self.moved {
+            // SAFETY: it has not been moved, and nobody sees it after this.
+            unsafe { ManuallyDrop::drop(&mut self.op) }
+        }
+    }
 }
 
 struct VtableOf<T>(std::marker::PhantomData<T>);
@@ -108,11 +153,14 @@ unsafe fn locate<T>(cell: NonNull<u8>) -> NonNull<T> {
 /// # Safety
 /// The cell is empty, and nobody else touches it meanwhile.
 #[inline]
-unsafe fn put<T: Op>(cell: NonNull<u8>, op: T) {
+unsafe fn put<T: Op>(cell: NonNull<u8>, moving: &mut Moving<T>) {
     if fits::<T>() {
-        // SAFETY: it fits in size and alignment, and the caller vouches for the cell.
-        unsafe { cell.cast::<T>().write(op) };
+        moving.moved = true;
+        // SAFETY: it fits in size and alignment, and the caller vouches for the cell. The op is not
+        // used where it was any more.
+        unsafe { ptr::copy_nonoverlapping(&raw const *moving.op, cell.cast::<T>().as_ptr(), 1) };
     } else {
+        let op = moving.take();
         // A raw pointer, not a `Box`: moving a `Box` claims what it points to for itself alone,
         // while the kernel may hold an address in there.
         let boxed = NonNull::from(Box::leak(Box::new(op)));
@@ -203,10 +251,10 @@ impl Cells {
     /// # Safety
     /// The cell of this index is empty.
     #[inline]
-    pub(crate) unsafe fn put<T: Op>(&mut self, index: u32, op: T) {
+    pub(crate) unsafe fn put<T: Op>(&mut self, index: u32, moving: &mut Moving<T>) {
         self.make(index);
         // SAFETY: passed on; `&mut self` keeps others away.
-        unsafe { put(self.at(index), op) }
+        unsafe { put(self.at(index), moving) }
     }
 
     /// Moves an op of unknown type out of its cell.

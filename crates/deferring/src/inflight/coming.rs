@@ -125,7 +125,7 @@ impl Inflight {
         }
         row.result = cqe.result;
         (row.state, _) = step(State::Submitted, Event::LastCqe);
-        self.in_kernel[usize::from(row.class)] -= 1;
+        self.counters.in_kernel(row.class).sub(1);
         if row.marks.has(Marks::DISK) {
             self.admission.disk_ended();
         }

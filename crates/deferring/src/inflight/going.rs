@@ -166,7 +166,7 @@ impl Inflight {
         assert_eq!(then, Then::Nothing);
         row.state = state;
         row.list = List::None;
-        self.in_kernel[usize::from(row.class)] += 1;
+        self.counters.in_kernel(row.class).add(1);
         if row.marks.has(Marks::DISK) {
             self.admission.disk_went();
         }
@@ -192,7 +192,7 @@ impl Inflight {
         let row = self.table.at(index);
         let (class, kind, marks) = (row.class, row.kind(), row.marks);
         let list = std::mem::replace(&mut row.list, List::None);
-        self.in_kernel[usize::from(class)] -= 1;
+        self.counters.in_kernel(class).sub(1);
         if marks.has(Marks::DISK) {
             self.admission.disk_ended();
         }

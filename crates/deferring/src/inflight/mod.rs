@@ -34,13 +34,13 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::fd::{Fd, Lease};
-use crate::op::{Class, Kind, Op, Place};
+use crate::op::{Kind, Op, Place};
 use crate::stats::Counters;
 use crate::sync::Arc;
 use crate::trace::{Note, Notes, Spans};
 use admission::{Admission, Lane};
 use cells::Cells;
-pub(crate) use cells::Corpse;
+pub(crate) use cells::{Corpse, Moving};
 use deadlines::{Deadlines, Due};
 use queue::Queue;
 use slot::{Cancel, Event, State, Then, step, was_cut_short};
@@ -76,8 +76,6 @@ pub(crate) struct Inflight {
     own_cancels: bool,
     /// How many of those that have not been looked at were asked to be sent.
     asked: usize,
-    /// Ops that an SQE names, by class.
-    in_kernel: [usize; Class::COUNT],
     /// Cancels that an SQE names.
     cancels_submitted: usize,
     leaked: usize,
@@ -115,9 +113,9 @@ pub struct Pending {
 /// Answer to "is my result here?"
 pub(crate) enum Taken<T> {
     Ready(T, i32),
-    /// Not here; the waker, if one was needed, is kept.
+    /// Not here, and who asked will be woken, if it wants to be.
     Pending,
-    /// Not here, and the kept waker is for another task: clone a new one, unlocked, and ask again.
+    /// Not here, and nobody or another task will be woken: [`Inflight::keep_waker`].
     WakerNeeded,
     /// The ring was given up with the op in the kernel.
     Lost,
@@ -201,7 +199,6 @@ impl Inflight {
             cancel_lane: VecDeque::new(),
             own_cancels: false,
             asked: 0,
-            in_kernel: [0; Class::COUNT],
             cancels_submitted: 0,
             leaked: 0,
             linked: false,
@@ -235,7 +232,7 @@ impl Inflight {
     }
 
     fn submitted(&self) -> usize {
-        self.in_kernel.iter().sum()
+        self.counters.submitted()
     }
 
     /// Whether an admission that stopped would have more to say.
@@ -278,7 +275,7 @@ impl Inflight {
 
     /// Gives an op its slot and its place in the queue.
     #[inline(always)] // Of one caller, on each op's way.
-    pub(crate) fn insert<T: Op>(&mut self, op: T, place: &Place) -> Token {
+    pub(crate) fn insert<T: Op>(&mut self, op: &mut Moving<T>, place: &Place) -> Token {
         let token = self.table.allocate(Cells::vtable::<T>(), place);
         // SAFETY: `allocate` gave us a row that was free, so its cell is empty.
         unsafe { self.cells.put(token.index(), op) };
@@ -288,7 +285,12 @@ impl Inflight {
     }
 
     /// Gives an op its slot that waits for that time, and goes nowhere.
-    pub(crate) fn insert_asleep<T: Op>(&mut self, op: T, place: &Place, until: Duration) -> Token {
+    pub(crate) fn insert_asleep<T: Op>(
+        &mut self,
+        op: &mut Moving<T>,
+        place: &Place,
+        until: Duration,
+    ) -> Token {
         let token = self.table.allocate(Cells::vtable::<T>(), place);
         // SAFETY: as in `insert`.
         unsafe { self.cells.put(token.index(), op) };
@@ -306,15 +308,21 @@ impl Inflight {
 
     // What handles ask.
 
-    /// Takes the op out if its result is here. `current` is who asks, `offered` a clone of it, if
-    /// one was made beforehand; what is left in `offered` is to be dropped unlocked.
+    /// Keeps a waker for an op that is not done; false if it is, or will never be. What is left in
+    /// `offered` is to be dropped unlocked.
     #[inline]
-    pub(crate) fn take<T: Op>(
-        &mut self,
-        token: Token,
-        current: Option<&Waker>,
-        offered: &mut Option<Waker>,
-    ) -> Taken<T> {
+    pub(crate) fn keep_waker(&mut self, token: Token, offered: &mut Option<Waker>) -> bool {
+        let row = self.row(token);
+        let waits = matches!(row.state, State::Waiting | State::Submitted);
+        if waits {
+            std::mem::swap(&mut row.waker, offered);
+        }
+        waits
+    }
+
+    /// Takes the op out if its result is here. `current` is who asks.
+    #[inline]
+    pub(crate) fn take<T: Op>(&mut self, token: Token, current: Option<&Waker>) -> Taken<T> {
         let index = token.index();
         let row = self.table.get(token).expect("a handle's slot stays until the handle lets go");
         if row.state == State::Done {
@@ -333,10 +341,6 @@ impl Inflight {
             Then::Pending => match (current, &row.waker) {
                 (None, _) => Taken::Pending,
                 (Some(current), Some(kept)) if kept.will_wake(current) => Taken::Pending,
-                (Some(_), _) if offered.is_some() => {
-                    std::mem::swap(&mut row.waker, offered);
-                    Taken::Pending
-                }
                 (Some(_), _) => Taken::WakerNeeded,
             },
             Then::Leak => {
@@ -384,7 +388,6 @@ impl Inflight {
         // First: the others that wait are counted by what is left.
         self.counters.queued(self.admission.fresh.len());
         self.counters.publish(self.waiting(), cancels, self.leaked);
-        self.counters.publish_in_flight(&self.in_kernel);
         if self.admission.take_changed() {
             for kind in Kind::ALL {
                 self.counters.publish_crew(kind, self.admission.of_kind(kind));
@@ -423,7 +426,7 @@ impl Inflight {
                 self.advance_as(index, Event::RingGone, waiting, after);
             }
         }
-        self.in_kernel = [0; Class::COUNT];
+        self.counters.none_submitted();
         self.cancels_submitted = 0;
         let leaked = self.leaked - before;
         if leaked > 0 {

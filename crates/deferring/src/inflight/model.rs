@@ -10,7 +10,7 @@ use std::task::Waker;
 
 use proptest::prelude::*;
 
-use super::{After, CANCELED, Inflight, Taken, Token};
+use super::{After, CANCELED, Inflight, Moving, Taken, Token};
 use crate::op::{Class, Cqe, Op, Opcode, Place, Sqe};
 use crate::sync::Arc;
 
@@ -104,9 +104,9 @@ impl World {
         let name = self.next;
         self.next += 1;
         let token = if large {
-            self.inflight.insert(Large::new(name), &PLACE)
+            self.inflight.insert(&mut Moving::new(Large::new(name)), &PLACE)
         } else {
-            self.inflight.insert(Small::new(name), &PLACE)
+            self.inflight.insert(&mut Moving::new(Small::new(name)), &PLACE)
         };
         self.queued.push(name);
         self.handles.push(Held { token, name, large });
@@ -156,7 +156,7 @@ impl World {
     }
 
     fn take_as<const N: usize>(&mut self, token: Token, name: u64) -> bool {
-        match self.inflight.take::<Witness<N>>(token, None, &mut None) {
+        match self.inflight.take::<Witness<N>>(token, None) {
             Taken::Ready(op, result) => {
                 assert_eq!(op.name, name, "each handle gets its own op");
                 assert!(result >= 0 || result == CANCELED);
@@ -276,9 +276,9 @@ proptest! {
         prop_assert_eq!(leaked, held);
         for Held { token, large, .. } in std::mem::take(&mut world.handles) {
             let over = if large {
-                world.inflight.take::<Large>(token, None, &mut None).is_over()
+                world.inflight.take::<Large>(token, None).is_over()
             } else {
-                world.inflight.take::<Small>(token, None, &mut None).is_over()
+                world.inflight.take::<Small>(token, None).is_over()
             };
             prop_assert!(over, "each handle has an answer");
         }

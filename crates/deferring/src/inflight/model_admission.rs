@@ -16,7 +16,9 @@ use super::admission::{CREDITS, Lane, kind_of};
 use super::slot::{State, TRIES_AT_ONCE, TRIES_MAX};
 use super::table::{List, Marks};
 use super::ticking::TIMED_OUT;
-use super::{After, CANCELED, Completed, Inflight, Own, SATURATED, Taken, Token, Which, Workers};
+use super::{
+    After, CANCELED, Completed, Inflight, Moving, Own, SATURATED, Taken, Token, Which, Workers,
+};
 use crate::fd::{Fd, Lease};
 use crate::op::{Class, Cqe, Direction, Kind, Op, Opcode, Place, Sqe};
 use crate::stats::Counters;
@@ -244,9 +246,9 @@ impl World {
         self.next += 1;
         let lease = fd.map(|fd| self.fds[fd].lease());
         let token = match shape {
-            Shape::Small => self.inflight.insert(Small::new(name, lease), &place),
-            Shape::Large => self.inflight.insert(Large::new(name, lease), &place),
-            Shape::Once => self.inflight.insert(Once::new(name, lease), &place),
+            Shape::Small => self.inflight.insert(&mut Moving::new(Small::new(name, lease)), &place),
+            Shape::Large => self.inflight.insert(&mut Moving::new(Large::new(name, lease)), &place),
+            Shape::Once => self.inflight.insert(&mut Moving::new(Once::new(name, lease)), &place),
         };
         let group = usize::try_from(name % 3).unwrap();
         if group < self.groups.len() {
@@ -562,7 +564,7 @@ impl World {
 
     fn take_as<const N: usize, const AGAIN: bool>(&mut self, name: u64) -> Option<i32> {
         let token = self.lives[&name].token;
-        match self.inflight.take::<Witness<N, AGAIN>>(token, None, &mut None) {
+        match self.inflight.take::<Witness<N, AGAIN>>(token, None) {
             Taken::Ready(op, result) => {
                 assert_eq!(op.name, name, "each handle gets its own op");
                 Some(result)
@@ -926,9 +928,9 @@ proptest! {
         for name in std::mem::take(&mut world.handles) {
             let Life { token, shape, .. } = world.lives[&name];
             let over = match shape {
-                Shape::Small => world.inflight.take::<Small>(token, None, &mut None).is_over(),
-                Shape::Large => world.inflight.take::<Large>(token, None, &mut None).is_over(),
-                Shape::Once => world.inflight.take::<Once>(token, None, &mut None).is_over(),
+                Shape::Small => world.inflight.take::<Small>(token, None).is_over(),
+                Shape::Large => world.inflight.take::<Large>(token, None).is_over(),
+                Shape::Once => world.inflight.take::<Once>(token, None).is_over(),
             };
             prop_assert!(over, "each handle has an answer");
         }

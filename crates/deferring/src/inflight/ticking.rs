@@ -63,6 +63,11 @@ impl Inflight {
         std::mem::replace(&mut self.ended_unseen, 0)
     }
 
+    /// Whether reads or writes of disks are in the kernel: they may need a worker.
+    pub(crate) const fn has_transfers_of_disks(&self) -> bool {
+        self.admission.has_transfers_of_disks()
+    }
+
     pub(crate) fn needs_ticks(&self) -> bool {
         self.admission.needs_ticks()
     }

@@ -13,36 +13,58 @@ use crate::op::{Op, Outcome};
 use crate::sync::{AtomicBool, Ordering};
 
 impl Shared {
+    /// For the first poll of an op that is not likely to be done: keeps its waker. False if it is
+    /// done, or more has to be looked at.
+    #[inline]
+    pub(crate) fn keep_waker(&self, token: Token, waker: &Waker) -> bool {
+        if !self.mark.is_this_process() {
+            return false;
+        }
+        // Cloning a waker is user code, so it is done before locking.
+        let mut offered = Some(waker.clone());
+        // What is left of it is the user's, and dropped after this.
+        self.lock().inflight.keep_waker(token, &mut offered)
+    }
+
     /// The op's output if it is here; else `cx` is woken when it is.
     ///
-    /// `may_be_done` is a guess. `over` is set, under the lock, once the result is taken: two threads that take at once get
+    /// `over` is set, under the lock, once the result is taken: two threads that take at once get
     /// it once.
     #[inline]
     pub(crate) fn poll_op<T: Op>(
         &self,
         token: Token,
-        may_be_done: bool,
         cx: &Context<'_>,
         over: &AtomicBool,
     ) -> Poll<T::Output> {
-        if self.check_process().is_err() {
+        if !self.mark.is_this_process() {
             over.store(true, Ordering::Release);
             return Poll::Ready(T::Output::lost(error::forked()));
         }
-        // Cloning a waker is user code, so it is done before locking; almost always the first
-        // poll keeps it and the later ones find it there. What may be done is looked at first.
-        let mut offered = (!may_be_done).then(|| cx.waker().clone());
-        loop {
-            let mut core = self.lock();
-            let taken = core.inflight.take::<T>(token, Some(cx.waker()), &mut offered);
-            over.store(taken.is_over(), Ordering::Release);
-            drop(core);
-            match taken {
-                Taken::Ready(op, result) => return Poll::Ready(op.decode(self.answer(result))),
-                Taken::Lost => return Poll::Ready(T::Output::lost(self.lost())),
-                Taken::Pending => return Poll::Pending,
-                Taken::WakerNeeded => offered = Some(cx.waker().clone()),
-            }
+        let mut core = self.lock();
+        let taken = core.inflight.take::<T>(token, Some(cx.waker()));
+        over.store(taken.is_over(), Ordering::Release);
+        drop(core);
+        match taken {
+            Taken::Ready(op, result) => Poll::Ready(op.decode(self.answer(result))),
+            Taken::Lost => Poll::Ready(T::Output::lost(self.lost())),
+            Taken::Pending => Poll::Pending,
+            Taken::WakerNeeded => self.poll_with_waker::<T>(token, cx, over),
+        }
+    }
+
+    /// The same, for one that is not done, or was not just now, and keeps no waker of this task's.
+    #[cold]
+    fn poll_with_waker<T: Op>(
+        &self,
+        token: Token,
+        cx: &Context<'_>,
+        over: &AtomicBool,
+    ) -> Poll<T::Output> {
+        if self.keep_waker(token, cx.waker()) {
+            Poll::Pending
+        } else {
+            self.poll_op::<T>(token, cx, over)
         }
     }
 
@@ -56,7 +78,7 @@ impl Shared {
         if over.load(Ordering::Acquire) {
             return None;
         }
-        let taken = core.inflight.take::<T>(token, None, &mut None);
+        let taken = core.inflight.take::<T>(token, None);
         over.store(taken.is_over(), Ordering::Release);
         drop(core);
         match taken {

@@ -33,7 +33,7 @@ use crate::config::Builder;
 use crate::driver::{Keeper, Seat};
 use crate::error;
 use crate::handle::Over;
-use crate::inflight::{After, Inflight, Pending, Token};
+use crate::inflight::{After, Inflight, Moving, Pending, Token};
 use crate::op::{Op, Opcode, Until};
 use crate::planted;
 use crate::stats::{Counters, Stats};
@@ -299,13 +299,15 @@ impl Shared {
 
     /// Gives an op its slot. An op that needs none, or cannot have one, comes back with its result.
     #[inline]
-    pub(crate) fn queue<T: Op>(&self, mut op: T) -> Result<Token, Over<T>> {
+    pub(crate) fn queue<T: Op>(&self, op: T) -> Result<Token, Over<T>> {
+        let mut moving = Moving::new(op);
+        let op = moving.op();
         if let Err(error) = self.check_process().and_then(|()| op.check()) {
-            return Err((op, Err(error)));
+            return Err((moving.back(), Err(error)));
         }
         if self.kernel.is_linux() {
             if let Some(result) = op.at_once() {
-                return Err((op, self.answered::<T>(result)));
+                return Err((moving.back(), self.answered::<T>(result)));
             }
         }
         // May ask the kernel what is behind a descriptor.
@@ -318,11 +320,11 @@ impl Shared {
         let mut core = self.lock();
         if let Some(refusal) = core.refusal {
             drop(core);
-            return Err((op, Err(refusal.error())));
+            return Err((moving.back(), Err(refusal.error())));
         }
         let token = match asleep {
-            Some(until) => core.inflight.insert_asleep(op, &place, until),
-            None => core.inflight.insert(op, &place),
+            Some(until) => core.inflight.insert_asleep(&mut moving, &place, until),
+            None => core.inflight.insert(&mut moving, &place),
         };
         core.inflight.spans().begin(token.index(), span);
         if let Some(until) = until {

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::aside::Aside;
 use super::{Core, Shared, Stirrer, workers};
+use crate::fd::Lease;
 use crate::inflight::{After, Completed, Inflight, Own, Pending, Token};
 use crate::notify::Calls;
 use crate::sync::{Ordering, thread};
@@ -436,8 +437,8 @@ impl Shared {
 /// Does what follows from a change, and leaves the lists empty.
 fn follow(after: &mut After, calls: &mut Calls) {
     // First the descriptors: who is woken may want to close one.
-    for lease in after.leases.drain(..) {
-        calls.call(|| drop(lease));
+    if !after.leases.is_empty() {
+        calls.call(|| Lease::end_all(&mut after.leases));
     }
     for waker in after.wakers.drain(..) {
         calls.call(|| waker.wake());

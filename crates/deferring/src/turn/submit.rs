@@ -48,6 +48,10 @@ pub(super) struct Filled {
     unconsumed: u32,
     /// There is more that may go: when there is room, or when others have had the lock.
     left: bool,
+    /// Or of the ring's own.
+    own_left: bool,
+    /// All of it is done without workers.
+    without_workers: bool,
 }
 
 impl Core {
@@ -62,20 +66,27 @@ impl Core {
     /// of the ops may be looked at that nobody has asked to be sent before.
     pub(super) fn fill(&mut self, workers: &Workers, fresh: &mut usize) -> Filled {
         let mut ops = self.fill_plainly(fresh);
-        while self.push_next(|inflight, sqe| inflight.admit(sqe, fresh)) {
+        let plain = ops;
+        while self.inflight.has_more(*fresh)
+            && self.push_next(|inflight, sqe| inflight.admit(sqe, fresh))
+        {
             ops += 1 + self.fill_plainly(fresh);
         }
-        let own = self.push_own();
+        let has_own = self.has_own_to_send();
+        let own = if has_own { self.push_own() } else { 0 };
         self.counters.sqes.add(ops.into());
         self.counters.own_sqes.add(own.into());
-        let wanted = self.inflight.workers_wanted();
-        if workers.want(wanted) {
-            self.counters.workers_raised.add(1);
+        let without_workers = ops == plain && own == 0 && !self.inflight.has_transfers_of_disks();
+        if !without_workers {
+            if workers.want(self.inflight.workers_wanted()) {
+                self.counters.workers_raised.add(1);
+            }
+            self.counters.workers.set(workers.share().into());
         }
-        self.counters.workers.set(workers.share().into());
         self.inflight.publish();
         let left = self.inflight.has_more(*fresh);
-        Filled { ops, unconsumed: self.sq.publish(), left }
+        let own_left = has_own && self.has_own_to_send();
+        Filled { ops, unconsumed: self.sq.publish(), left, own_left, without_workers }
     }
 
     /// Writes what is new where nothing else is to be thought of, up to the first that needs more.
@@ -159,21 +170,26 @@ impl Shared {
     /// As [`submit`](Self::submit), for the thread in the seat: without user code.
     pub(crate) fn submit_seated(&self) -> Result<(), Errno> {
         let mut fresh = usize::MAX;
-        let Filled { unconsumed, .. } = self.lock().fill(&self.workers, &mut fresh);
+        let filled = self.lock().fill(&self.workers, &mut fresh);
+        let unconsumed = filled.unconsumed;
         self.send_aside();
         if unconsumed == 0 {
             self.kernel.pass();
             return Ok(());
         }
-        self.raise_workers();
+        self.raise_workers(&filled);
         match self.kernel.submit(unconsumed) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(errno) => Err(errno),
         }
     }
 
-    /// Sets the limit on the kernel's workers, if it is not what it should be.
-    fn raise_workers(&self) {
+    /// Sets the limit on the kernel's workers, if what is sent may need them, and it is not what it
+    /// should be.
+    fn raise_workers(&self, filled: &Filled) {
+        if filled.without_workers {
+            return;
+        }
         #[cfg(not(all(test, any(loom, shuttle))))]
         self.remember_thread();
         let note = match self.workers.apply(&self.kernel) {
@@ -223,7 +239,7 @@ impl Shared {
                 }
                 return Ok(taken.min(ops));
             }
-            self.raise_workers();
+            self.raise_workers(&filled);
             match self.kernel.submit(count) {
                 // Another thread's submit took them.
                 Ok(0) if self.lock().sq.unconsumed() < count => {}
@@ -253,16 +269,15 @@ impl Shared {
         loop {
             let mut core = self.lock();
             let filled = core.fill_asked(&self.workers);
-            let own = core.has_own_to_send();
             drop(core);
             self.send_aside();
             taken += filled.ops as usize;
             if filled.unconsumed > 0 {
-                self.raise_workers();
+                self.raise_workers(&filled);
                 self.kernel.submit(filled.unconsumed)?;
             }
             // What did not fit goes on when the kernel's thread has made room.
-            if !own && (!filled.left || taken >= most) {
+            if !filled.own_left && (!filled.left || taken >= most) {
                 return Ok(taken);
             }
             match self.kernel.wait_for_room() {
@@ -394,12 +409,13 @@ impl Shared {
         let mut core = self.lock();
         self.arm_bell(&mut core);
         let mut fresh = usize::MAX;
-        let count = core.fill(&self.workers, &mut fresh).unconsumed;
+        let filled = core.fill(&self.workers, &mut fresh);
         // Never sleep on what could be sent (P5): the first to be sent may wait for the last.
-        let all_sent = core.bell_armed && !core.has_something_to_send();
+        let all_sent = core.bell_armed && !filled.left && !filled.own_left;
         drop(core);
+        let count = filled.unconsumed;
         self.send_aside();
-        self.raise_workers();
+        self.raise_workers(&filled);
         let entered = if all_sent && !self.kernel.cq_ready() {
             self.kernel.submit_and_wait(count, None).map(drop)
         } else {
