@@ -84,6 +84,15 @@ pub(crate) struct Plan {
     pub(crate) unit: usize,
 }
 
+/// One contestant of one contest, by their names, and how many ops it does: nothing is timed, as
+/// somebody counts what the program does (`instructions.rs`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Only {
+    pub(crate) contest: String,
+    pub(crate) contestant: String,
+    pub(crate) ops: usize,
+}
+
 /// What one run cost, and what the baseline did beside it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pair {
@@ -97,6 +106,8 @@ pub(crate) struct Row {
     pub(crate) pairs: Vec<Pair>,
     /// For each op, beyond those for each run.
     pub(crate) allocs: Option<f64>,
+    /// The user's for each op, where they were counted.
+    pub(crate) instructions: Option<f64>,
 }
 
 /// A contest that has been held.
@@ -109,6 +120,8 @@ pub(crate) struct Measured {
     /// What [`Cost::special`] is, if there is one.
     pub(crate) special: Option<&'static str>,
     pub(crate) rows: Vec<Row>,
+    /// The baseline's, as [`Row::instructions`].
+    pub(crate) raw_instructions: Option<f64>,
     /// Who does not take part, and why.
     pub(crate) absent: Vec<(String, String)>,
     pub(crate) ops: usize,
@@ -145,7 +158,8 @@ impl Contest<'_> {
                 continue;
             };
             let allocs = if one.kind == Kind::Again { raw_allocs.take() } else { allocs };
-            let row = Row { name: one.name.clone(), kind: one.kind, pairs: Vec::new(), allocs };
+            let (name, kind) = (one.name.clone(), one.kind);
+            let row = Row { name, kind, pairs: Vec::new(), allocs, instructions: None };
             field.push(Taking { one, ops, row, fails: false });
         }
         for round in 0..plan.rounds {
@@ -176,7 +190,22 @@ impl Contest<'_> {
         let (failed, taking): (Vec<_>, Vec<_>) = field.into_iter().partition(|taking| taking.fails);
         absent.extend(failed.iter().map(|taking| taking.one.failed()));
         let rows = taking.into_iter().map(|taking| taking.row).collect();
-        Ok(Measured { id, title, op, special, rows, absent, ops: raw_ops, rounds: plan.rounds })
+        let (ops, rounds, raw_instructions) = (raw_ops, plan.rounds, None);
+        Ok(Measured { id, title, op, special, rows, raw_instructions, absent, ops, rounds })
+    }
+
+    /// Has one do its ops, if it takes part here, and ends the program: nothing is measured, and what
+    /// comes after is not to be counted. (The end of a ring asks for the time, at which rustix 1.1
+    /// crashes under valgrind 3.19.)
+    pub(crate) fn run_only(self, only: &Only) -> anyhow::Result<()> {
+        let mut all = self.others.into_iter().chain([self.raw]);
+        match all.find(|one| self.id == only.contest && one.name == only.contestant) {
+            Some(one) => one.apart(|runner| {
+                runner.all(only.ops)?;
+                process::exit(0)
+            }),
+            None => Ok(()),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod cost;
 mod field;
 mod file;
 mod goal;
+mod instructions;
 mod lanes;
 mod options;
 mod ours;
@@ -37,7 +38,7 @@ use crate::work::Files;
 
 const USAGE: &str = "\
 usage: deferring-bench [WORKLOAD...] [--quick] [--peers] [--rounds N] [--mib N] [--tasks N]
-                       [--dir DIR] [--out DIR]
+                       [--dir DIR] [--out DIR] [--only CONTEST:CONTESTANT:OPS]
 
   nop fairness scale   ops that do nothing; tasks that get on alike; ops, descriptors, tasks, rings
   zero w2 w3 w4 w5     reads of /dev/zero, of the cache, past it; writes; small files
@@ -50,7 +51,8 @@ usage: deferring-bench [WORKLOAD...] [--quick] [--peers] [--rounds N] [--mib N] 
   --mib N     the size of the files that are read and written (1024; quick: 256, 64)
   --tasks N   how many tasks read in w9 (128)
   --dir DIR   where files are made, and removed at the end (the system's place for such)
-  --out DIR   write performance.md there, and its plots";
+  --out DIR   write performance.md there, and its plots
+  --only C:D:N  one contestant's ops and nothing else, for a profiler: of nop and zero (nop-32:raw loop:6400)";
 
 fn main() -> ExitCode {
     let known = work::ALL.iter().map(|workload| workload.name).chain([work::SCALE]);
@@ -76,6 +78,12 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> anyhow::Result<()> {
     let start = Instant::now();
     let files = Files::new(options);
+    if options.only.is_some() {
+        for workload in work::ALL.iter().filter(|workload| options.wants(workload.name)) {
+            (workload.run)(options, &files).context(workload.name)?;
+        }
+        return Ok(());
+    }
     let mut report = Report::new(options)?;
     println!("{}", report.head());
     for workload in work::ALL.iter().filter(|workload| options.wants(workload.name)) {

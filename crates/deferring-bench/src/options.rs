@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::contest::{Amount, Plan};
+use crate::contest::{Amount, Only, Plan};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -15,6 +15,8 @@ pub(crate) struct Options {
     pub(crate) mib: Option<usize>,
     pub(crate) tasks: usize,
     pub(crate) dir: PathBuf,
+    /// Nothing but this is run.
+    pub(crate) only: Option<Only>,
     /// Where performance.md and its plots go.
     pub(crate) out: Option<PathBuf>,
 }
@@ -33,6 +35,7 @@ impl Options {
             mib: None,
             tasks: 128,
             dir: std::env::temp_dir(),
+            only: None,
             out: None,
         };
         let mut words = words.peekable();
@@ -65,6 +68,7 @@ impl Options {
                 "--tasks" => options.tasks = number()?,
                 "--dir" => options.dir = value.into(),
                 "--out" => options.out = Some(value.into()),
+                "--only" => options.only = Some(only(&value)?),
                 _ => return Err(format!("there is no {name:?}")),
             }
         }
@@ -106,6 +110,16 @@ impl Options {
     }
 }
 
+/// `CONTEST:CONTESTANT:OPS`.
+fn only(value: &str) -> Result<Only, String> {
+    let parsed = value.split_once(':').and_then(|(contest, rest)| {
+        let (contestant, ops) = rest.rsplit_once(':')?;
+        let ops = ops.parse().ok().filter(|ops| *ops > 0)?;
+        Some(Only { contest: contest.into(), contestant: contestant.into(), ops })
+    });
+    parsed.ok_or_else(|| format!("--only is CONTEST:CONTESTANT:OPS, not {value:?}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +140,8 @@ mod tests {
         assert!(options.wants("w9") && !options.wants("w2"));
         let options = parse("--peers --out docs").unwrap();
         assert_eq!((options.peers, options.out), (true, Some(PathBuf::from("docs"))));
+        let only = parse("w2 --only w2-1:a10:64").unwrap().only.unwrap();
+        assert_eq!((only.contest, only.contestant, only.ops), ("w2-1".into(), "a10".into(), 64));
     }
 
     #[test]
@@ -135,6 +151,7 @@ mod tests {
         assert!(parse("--speed 3").err().unwrap().contains("there is no"));
         assert!(parse("w10").err().unwrap().contains("w2, w9, hop"));
         assert!(parse("w9 --out docs").err().unwrap().contains("all workloads"));
+        assert!(parse("w2 --only w2-1:a10").err().unwrap().contains("CONTEST:CONTESTANT:OPS"));
     }
 
     #[test]

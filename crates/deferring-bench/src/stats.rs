@@ -127,7 +127,13 @@ pub(crate) mod tests {
     pub(crate) fn row(name: &str, kind: Kind, costs: &[(f64, f64)]) -> Row {
         let cost = |ns| Cost { wall_ns: ns, cpu_ns: ns, enters: Some(ns / 100.0), special: None };
         let pairs = costs.iter().map(|(one, raw)| Pair { cost: cost(*one), raw: cost(*raw) });
-        Row { name: name.into(), kind, pairs: pairs.collect(), allocs: Some(0.0) }
+        Row {
+            name: name.into(),
+            kind,
+            pairs: pairs.collect(),
+            allocs: Some(0.0),
+            instructions: None,
+        }
     }
 
     #[test]

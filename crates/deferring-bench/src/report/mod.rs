@@ -163,7 +163,7 @@ fn quoted(text: &str) -> String {
 }
 
 const HEADING: &str = "\
-| | CPU, x raw | time, x raw | CPU ns/op | time ns/op | over raw, ns | enters/op | allocations/op |";
+| | CPU, x raw | time, x raw | CPU ns/op | time ns/op | over raw, ns | enters/op | allocations/op | instructions/op |";
 
 /// One contest: the baseline, then all others.
 fn table(measured: &Measured) -> String {
@@ -184,8 +184,9 @@ fn table(measured: &Measured) -> String {
     let enters = beside(|raw| raw.enters);
     let _ = write!(
         table,
-        "| raw loop | 1 | 1 | {cpu:.0} | {wall:.0} | 0 | {} | - |",
-        number(enters, 3)
+        "| raw loop | 1 | 1 | {cpu:.0} | {wall:.0} | 0 | {} | - | {} |",
+        number(enters, 3),
+        number(measured.raw_instructions, 0)
     );
     if special.is_some() {
         let _ = write!(table, " {} |", number(beside(|raw| raw.special), 2));
@@ -203,7 +204,7 @@ fn table(measured: &Measured) -> String {
 fn line(row: &Row, special: bool) -> String {
     let ratio = |figure| row.ratio(figure).map_or("-".into(), |spread| spread.show(2));
     let mut line = format!(
-        "| {} | {} | {} | {:.0} | {:.0} | {:+.0} | {} | {} |",
+        "| {} | {} | {} | {:.0} | {:.0} | {:+.0} | {} | {} | {} |",
         name(row),
         ratio(CPU),
         ratio(WALL),
@@ -212,6 +213,7 @@ fn line(row: &Row, special: bool) -> String {
         row.minima(CPU),
         number(row.enters(), 3),
         number(row.allocs, 2),
+        number(row.instructions, 0),
     );
     if special {
         let special = row.special().map_or("-".into(), |spread| spread.show(2));
@@ -267,6 +269,7 @@ mod tests {
                 row("raw loop again (noise)", Kind::Again, &[(10.0, 10.0)]),
                 row("`block_on`", Kind::Ours, &[(15.0, 10.0), (25.0, 10.0)]),
             ],
+            raw_instructions: None,
             absent: vec![("glommio".into(), "no such op".into())],
             ops: 64,
             rounds: 2,

@@ -9,6 +9,7 @@ use crate::api::{Api, Job, Need, our_lane};
 use crate::contest::{Measured, Runner};
 use crate::cost::Ran;
 use crate::field::Field;
+use crate::instructions;
 use crate::options::Options;
 use crate::raw::Raw;
 
@@ -18,9 +19,10 @@ pub(crate) fn run(options: &Options, _: &Files<'_>) -> anyhow::Result<Vec<Measur
         let field = Field::new(id, format!("nop, {depth} at a time"), "nop");
         let job = move || Ok(Nops { depth });
         let contest = field.contest(options, move || raw(depth), job);
-        contest.hold(options.timed(20, 100, depth * 16), || Ok(()))
+        instructions::hold(contest, "nop", options, options.timed(20, 100, depth * 16))
     });
-    measured.into_iter().collect()
+    let measured: anyhow::Result<Vec<_>> = measured.into_iter().collect();
+    Ok(measured?.into_iter().flatten().collect())
 }
 
 pub(super) fn raw<'a>(depth: usize) -> anyhow::Result<Runner<'a>> {

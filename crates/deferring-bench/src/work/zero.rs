@@ -13,6 +13,7 @@ use crate::api::{Api, Job, Need, our_lane};
 use crate::contest::{Measured, Runner};
 use crate::cost::Ran;
 use crate::field::Field;
+use crate::instructions;
 use crate::options::Options;
 use crate::raw::{Raw, take_zeros};
 
@@ -26,7 +27,7 @@ pub(crate) fn run(options: &Options, _: &Files<'_>) -> anyhow::Result<Vec<Measur
         Ok(Runner::new(move |ops| Ok(Ran::entered(raw.read_zeros(&file, ops)?))))
     };
     let contest = field.contest(options, raw, || Ok(Zeros));
-    Ok(vec![contest.hold(options.timed(20, 150, DEPTH * 16), || Ok(()))?])
+    instructions::hold(contest, "zero", options, options.timed(20, 150, DEPTH * 16))
 }
 
 fn zeros() -> anyhow::Result<File> {
