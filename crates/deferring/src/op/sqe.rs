@@ -191,6 +191,11 @@ impl Cqe {
         self.flags & Self::MORE != 0
     }
 
+    /// Whether there are or will be others of the same SQE.
+    pub(crate) const fn is_one_of_several(self) -> bool {
+        self.flags & (Self::MORE | Self::NOTIFICATION) != 0
+    }
+
     /// Whether this only says that the kernel has let go of the memory (zero-copy sends).
     #[must_use]
     pub const fn notification(self) -> bool {
