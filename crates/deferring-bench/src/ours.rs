@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use deferring::fs;
-use deferring::{CURRENT, Fd, Ring, block_on};
+use deferring::{Fd, RecvFlags, Ring, SendFlags, block_on};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::api::{Api, Job, full, lanes};
@@ -157,13 +157,12 @@ impl Api for Ours {
         Ok((len, full(n, buf)?))
     }
 
-    /// The library has no ops of sockets yet: they are read and written.
     async fn conn(&self, stream: TcpStream) -> io::Result<Fd> {
         Ok(stream.into())
     }
 
     async fn recv(&self, conn: &mut Fd, buf: Vec<u8>) -> io::Result<(usize, Vec<u8>)> {
-        self.ring.read(conn, buf, CURRENT).await.into_inner()
+        self.ring.recv(conn, buf, RecvFlags::empty()).await.into_inner()
     }
 
     async fn send(&self, conn: &mut Fd, mut buf: Vec<u8>) -> io::Result<Vec<u8>> {
@@ -172,10 +171,11 @@ impl Api for Ours {
         while sent < wanted {
             let n;
             (n, buf) = match sent {
-                0 => self.ring.write(conn, buf, CURRENT).await.into_inner()?,
+                0 => self.ring.send(conn, buf, SendFlags::empty()).await.into_inner()?,
                 _ => {
                     use deferring::IoBuf;
-                    let rest = self.ring.write(conn, buf.slice(sent..wanted), CURRENT);
+                    let rest = buf.slice(sent..wanted);
+                    let rest = self.ring.send(conn, rest, SendFlags::empty());
                     let (n, rest) = rest.await.into_inner()?;
                     (n, rest.into_inner())
                 }

@@ -32,6 +32,7 @@ behind a dash how many ops are out at once, if it is not 32 (1 for write, statx,
   read           4 KiB reads of a file that is in memory
   write, write-32, statx, statx-32, timeout, timeout-32, poll
                  4 KiB writes, an open file's attributes, waits for no time, polls of what is ready
+  message        64 bytes by a send to a recv that waits: two ops
   open-close     an open by a name, and a close: two ops
   start          zero, on a ring with a thread of its own
   tokio          zero, by 32 tasks on a ring in the reactor of tokio's current_thread
@@ -84,6 +85,7 @@ fn run(program: &str, ops: usize) -> anyhow::Result<Option<Outcome>> {
         "timeout" => turned::here(1, ops, work::Timeouts::new),
         "timeout-32" => turned::here(32, ops, work::Timeouts::new),
         "poll" => turned::here(32, ops, work::Polls::new),
+        "message" => turned::here_by_messages(32, ops),
         "open-close" => turned::here_by_opening(ops),
         "start" => turned::by_a_thread(32, ops, work::Reads::of_zero),
         "tokio" => turned::by_tokio(32, ops, work::Reads::of_zero),
@@ -142,6 +144,7 @@ mod tests {
         "timeout",
         "timeout-32",
         "poll",
+        "message",
         "open-close",
         "start",
         "tokio",

@@ -6,17 +6,21 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::Context;
-use deferring::{Builder, Fd, Handle, Mode, OFlags, ResolveFlags, Ring, block_on};
+use anyhow::{Context, ensure};
+use deferring::op::{Recv, Send};
+use deferring::{
+    Builder, Fd, Handle, Mode, OFlags, RecvFlags, ResolveFlags, Ring, SendFlags, block_on,
+};
 use tokio::runtime;
 use tokio::task::LocalSet;
 
 use crate::count::Counts;
 use crate::no_ring;
-use crate::work::{WARM_UP, Work, made_file};
+use crate::work::{WARM_UP, Work, ZERO_LEN, made_file};
 
 /// On this thread, by `block_on`.
 pub(crate) fn here<W: Work>(
@@ -100,6 +104,70 @@ pub(crate) fn here_by_opening(ops: usize) -> anyhow::Result<Counts> {
         pairs(ops).await?;
         Ok(Counts::now(ring.stats().enters).since(before))
     })
+}
+
+/// Messages between sockets, on this thread: for each a receive, which waits, and the send that ends it. So
+/// many ops are out at once.
+pub(crate) fn here_by_messages(depth: usize, ops: usize) -> anyhow::Result<Counts> {
+    let ring = builder().build().map_err(no_ring)?;
+    let pair = || UnixStream::pair().map(|(one, other)| [Fd::from(one), Fd::from(other)]);
+    let pairs = (0..depth / 2).map(|_| pair()).collect::<io::Result<Vec<_>>>()?;
+    let mut messages = Messages {
+        ring: &ring,
+        bufs: vec![Some([vec![1; ZERO_LEN], vec![2; ZERO_LEN]]); pairs.len()],
+        out: pairs.iter().map(|_| None).collect(),
+        pairs,
+        oldest: 0,
+    };
+    block_on(&ring, async {
+        messages.pass(WARM_UP / 2).await?;
+        let before = Counts::now(ring.stats().enters);
+        messages.pass(ops / 2).await?;
+        let counts = Counts::now(ring.stats().enters).since(before);
+        for place in 0..messages.out.len() {
+            messages.end(place).await?;
+        }
+        Ok(counts)
+    })
+}
+
+/// One that is under way.
+type Message = (Handle<Recv<Vec<u8>>>, Handle<Send<Vec<u8>>>);
+
+/// Pairs of sockets, between which messages are under way.
+struct Messages<'a> {
+    ring: &'a Ring,
+    pairs: Vec<[Fd; 2]>,
+    /// Of each pair that is idle: to send from, to receive into.
+    bufs: Vec<Option<[Vec<u8>; 2]>>,
+    out: Vec<Option<Message>>,
+    oldest: usize,
+}
+
+impl Messages<'_> {
+    /// So many times: awaits the oldest message, and sends another one there.
+    async fn pass(&mut self, messages: usize) -> anyhow::Result<()> {
+        for _ in 0..messages {
+            let place = self.oldest;
+            self.oldest = if place + 1 == self.out.len() { 0 } else { place + 1 };
+            self.end(place).await?;
+            let [from, into] = self.bufs[place].take().context("the place is idle")?;
+            let [one, other] = &self.pairs[place];
+            let recv = self.ring.recv(other, into, RecvFlags::empty());
+            self.out[place] = Some((recv, self.ring.send(one, from, SendFlags::empty())));
+        }
+        Ok(())
+    }
+
+    async fn end(&mut self, place: usize) -> anyhow::Result<()> {
+        if let Some((recv, send)) = self.out[place].take() {
+            let (received, into) = recv.await.into_inner()?;
+            let (sent, from) = send.await.into_inner()?;
+            ensure!((received, sent) == (ZERO_LEN, ZERO_LEN), "a message came in parts");
+            self.bufs[place] = Some([from, into]);
+        }
+        Ok(())
+    }
 }
 
 /// A ring that does not care how long an op takes: under callgrind all takes fifty times as long,

@@ -91,6 +91,7 @@ pub use rustix::event::PollFlags;
 pub use rustix::fs::{
     Advice, AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags,
 };
+pub use rustix::net::{RecvFlags, SendFlags};
 
 pub use adapt::Buffered;
 pub use backend::uring::Params;

@@ -79,6 +79,7 @@ const PROGRAMS: &[Program] = &[
     program("open-close", 1, Some("raw-1")),
     program("timeout", 1, Some("raw-1")),
     program("poll", 32, Some("raw")),
+    program("message", 32, Some("raw")),
     by_the_clock("write-32"),
     by_the_clock("statx-32"),
     by_the_clock("timeout-32"),

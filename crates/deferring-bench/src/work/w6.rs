@@ -3,8 +3,7 @@
 //! `IORING_SETUP_DEFER_TASKRUN`, by recv and send.
 //!
 //! On the other side a thread sends one message on each connection, waits for all to come back,
-//! looks at them, and begins anew; its processor time is taken off. Our library has no ops of
-//! sockets yet: it reads and writes them.
+//! looks at them, and begins anew; its processor time is taken off. Ours, too, is by recv and send.
 #![allow(unsafe_code)] // SQEs carry addresses, not borrows.
 
 use std::io::{Read, Write};

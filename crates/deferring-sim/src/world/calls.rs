@@ -15,7 +15,7 @@ use super::ops::OpId;
 use crate::disk::{InodeId, ROOT};
 
 /// The ops that it has.
-pub(crate) const KNOWN: [Opcode; 22] = [
+pub(crate) const KNOWN: [Opcode; 24] = [
     Opcode::NOP,
     Opcode::READV,
     Opcode::WRITEV,
@@ -30,6 +30,8 @@ pub(crate) const KNOWN: [Opcode; 22] = [
     Opcode::STATX,
     Opcode::READ,
     Opcode::WRITE,
+    Opcode::SEND,
+    Opcode::RECV,
     Opcode::FADVISE,
     Opcode::OPENAT2,
     Opcode::RENAMEAT,
@@ -68,6 +70,8 @@ impl World {
             Opcode::NOP => Ok(nop(sqe)),
             Opcode::READ | Opcode::READV => self.read(sqe),
             Opcode::WRITE | Opcode::WRITEV => self.write(sqe),
+            // A socket's go another way.
+            Opcode::SEND | Opcode::RECV => self.files.get_open(sqe.fd).and(Err(Errno::NOTSOCK)),
             Opcode::FSYNC => self.fsync(sqe),
             Opcode::FALLOCATE => done(self.fallocate(sqe)),
             Opcode::FTRUNCATE => done(self.truncate(sqe)),

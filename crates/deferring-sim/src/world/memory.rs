@@ -98,7 +98,7 @@ impl Parts<'_> {
     pub(super) fn of(sqe: &Sqe) -> Result<Self, Errno> {
         let count = sqe.len as usize;
         let address = usize::try_from(sqe.addr).map_err(|_| Errno::FAULT)?;
-        if matches!(sqe.opcode, Opcode::READ | Opcode::WRITE) {
+        if !matches!(sqe.opcode, Opcode::READV | Opcode::WRITEV) {
             return Ok(Self::One(Part { address, len: count }));
         }
         if count == 0 {

@@ -296,11 +296,9 @@ impl World {
             _ if self.fails(id, sqe.opcode) => {}
             Opcode::POLL_ADD => self.begin_poll(id, &sqe),
             Opcode::NOP | Opcode::CLOSE if sqe.flags == 0 => self.run_inline(id),
-            Opcode::READ | Opcode::WRITE | Opcode::READV | Opcode::WRITEV
-                if sqe.flags == 0 && self.is_stream(sqe.fd) =>
-            {
-                self.begin_transfer(id);
-            }
+            _ if sqe.flags == 0 && self.is_transfer_of_a_stream(&sqe) => self.begin_transfer(id),
+            // What is no socket refuses it while it is submitted.
+            Opcode::SEND | Opcode::RECV if sqe.flags == 0 => self.run_inline(id),
             Opcode::OPENAT2 if sqe.flags == 0 && self.is_warm(&sqe) => self.run_inline(id),
             _ => self.enqueue(id),
         }

@@ -70,9 +70,12 @@ impl World {
         let end = start.saturating_add(len);
         let touches = |part: Part| part.address < end && start < part.address + part.len;
         self.ops.iter().any(|(_, op)| match op.sqe.opcode {
-            Opcode::READ | Opcode::WRITE | Opcode::READV | Opcode::WRITEV => {
-                Parts::of(&op.sqe).is_ok_and(|parts| parts.iter().any(touches))
-            }
+            Opcode::READ
+            | Opcode::WRITE
+            | Opcode::READV
+            | Opcode::WRITEV
+            | Opcode::SEND
+            | Opcode::RECV => Parts::of(&op.sqe).is_ok_and(|parts| parts.iter().any(touches)),
             _ => false,
         })
     }

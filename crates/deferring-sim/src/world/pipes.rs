@@ -7,6 +7,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use deferring::CURRENT;
 use deferring::op::{Opcode, Sqe};
 use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
 
 use super::World;
 use super::contents::{count, position};
@@ -16,7 +17,15 @@ use super::ops::{OpId, State};
 use super::streams::StreamId;
 use crate::disk::InodeId;
 
+/// Of a message: it does not wait; and it leaves what it reads.
+const DONTWAIT: u32 = RecvFlags::DONTWAIT.bits();
+const PEEK: u32 = RecvFlags::PEEK.bits();
+
 impl World {
+    pub(super) fn is_socket(&self, raw: i32) -> bool {
+        self.files.get(raw).is_ok_and(Kind::is_socket)
+    }
+
     pub(super) fn is_stream(&self, raw: i32) -> bool {
         matches!(self.files.get(raw), Ok(Kind::Stream { .. }))
     }
@@ -70,7 +79,9 @@ impl World {
         }
         let waiting = self.streams.get(stream);
         let first = if is_read { waiting.reads.is_empty() } else { waiting.writes.is_empty() };
-        let done = if first { self.transfer(&sqe, stream) } else { None };
+        let at_once = has(&sqe, DONTWAIT);
+        let done = if first || at_once { self.transfer(&sqe, stream) } else { None };
+        let done = if at_once { done.or(Some(Err(Errno::AGAIN))) } else { done };
         if let Some(result) = done {
             self.answer(id, result);
             return self.pump(stream);
@@ -80,8 +91,13 @@ impl World {
         if is_read { &mut stream.reads } else { &mut stream.writes }.push_back(id);
     }
 
-    /// Sockets take no offset; pipes ignore it, if it is one.
+    /// Sockets take no offset; pipes ignore it, if it is one. A message has none, but flags.
     fn check_position(&self, sqe: &Sqe) -> Result<(), Errno> {
+        const NOSIGNAL: u32 = SendFlags::NOSIGNAL.bits();
+        if is_message(sqe) {
+            let known = DONTWAIT | if is_read(sqe) { PEEK } else { NOSIGNAL };
+            return if sqe.op_flags & !known == 0 { Ok(()) } else { Err(Errno::INVAL) };
+        }
         position(sqe, 0, Parts::of(sqe)?.len())?;
         let has_one = sqe.off != 0 && sqe.off != CURRENT;
         if has_one && self.files.get(sqe.fd)?.is_socket() { Err(Errno::SPIPE) } else { Ok(()) }
@@ -104,16 +120,20 @@ impl World {
         if is_read(sqe) {
             let there = self.streams.get(stream);
             let n = there.bytes.len().min(len);
-            if n == 0 {
+            if there.bytes.is_empty() {
                 if len > 0 && std::mem::take(&mut self.streams.get_mut(stream).reset) {
                     return Some(Err(Errno::CONNRESET));
                 }
                 let there = self.streams.get(stream);
-                let end = len == 0 || there.writers == 0;
+                // A receive of nothing waits as any other.
+                let end = len == 0 && !is_message(sqe) || there.writers == 0;
                 return end.then_some(Ok(0));
             }
             let n = self.part_of(n);
-            let bytes: Vec<u8> = self.streams.get_mut(stream).bytes.drain(..n).collect();
+            let bytes: Vec<u8> = self.streams.get(stream).bytes.iter().take(n).copied().collect();
+            if !has(sqe, PEEK) {
+                self.streams.get_mut(stream).bytes.drain(..n);
+            }
             return Some(parts.put(&bytes).and_then(|()| count(n)));
         }
         let there = self.streams.get(stream);
@@ -190,5 +210,13 @@ impl World {
 }
 
 fn is_read(sqe: &Sqe) -> bool {
-    matches!(sqe.opcode, Opcode::READ | Opcode::READV)
+    matches!(sqe.opcode, Opcode::READ | Opcode::READV | Opcode::RECV)
+}
+
+fn is_message(sqe: &Sqe) -> bool {
+    matches!(sqe.opcode, Opcode::SEND | Opcode::RECV)
+}
+
+fn has(sqe: &Sqe, flag: u32) -> bool {
+    is_message(sqe) && sqe.op_flags & flag != 0
 }

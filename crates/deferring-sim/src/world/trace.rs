@@ -73,6 +73,7 @@ pub(super) fn describe(sqe: &Sqe, fd: impl Fn(i32) -> String, target: Option<OpI
             };
             format!("{} at {at}, {} long", fd(sqe.fd), sqe.len)
         }
+        Opcode::SEND | Opcode::RECV => format!("{}, {} long", fd(sqe.fd), sqe.len),
         Opcode::OPENAT2 | Opcode::STATX | Opcode::UNLINKAT | Opcode::MKDIRAT => {
             format!("{:?} from {}", path(sqe.addr), fd(sqe.fd))
         }

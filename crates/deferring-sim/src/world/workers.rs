@@ -87,10 +87,12 @@ impl World {
         }
     }
 
-    fn is_transfer_of_a_stream(&self, sqe: &Sqe) -> bool {
-        let is_transfer =
-            matches!(sqe.opcode, Opcode::READ | Opcode::WRITE | Opcode::READV | Opcode::WRITEV);
-        is_transfer && self.is_stream(sqe.fd)
+    pub(super) fn is_transfer_of_a_stream(&self, sqe: &Sqe) -> bool {
+        match sqe.opcode {
+            Opcode::READ | Opcode::WRITE | Opcode::READV | Opcode::WRITEV => self.is_stream(sqe.fd),
+            Opcode::SEND | Opcode::RECV => self.is_socket(sqe.fd),
+            _ => false,
+        }
     }
 
     /// It is done while it is submitted.

@@ -55,6 +55,7 @@ stories! {
     streams::a_pipe_without_readers_breaks
     streams::a_full_pipe_takes_a_part_and_then_the_rest
     streams::sockets_go_both_ways
+    streams::messages_go_by_sockets_and_nothing_else
     streams::an_end_that_closes_ends_those_who_wait
     streams::polls_tell_what_is_ready
     streams::polls_can_be_changed_and_removed

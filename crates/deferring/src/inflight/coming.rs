@@ -110,12 +110,13 @@ impl Inflight {
         }
     }
 
-    /// Most often that is all: an op that holds nothing but its place in the kernel has ended well.
+    /// Most often that is all: an op has ended well that holds nothing but its place in the kernel, and
+    /// its turn.
     /// False if there is more to it, and nothing is done.
     #[inline(always)] // Of the two that call `complete`, one does so for each op.
     fn complete_plainly(&mut self, cqe: &Cqe, after: &mut After) -> bool {
         let token = Token::from_user_data(cqe.user_data);
-        if cqe.flags != 0 || cqe.result < 0 || token.kind() != Kind::Op {
+        if cqe.is_one_of_several() || cqe.result < 0 || token.kind() != Kind::Op {
             return false;
         }
         let index = token.index();
@@ -130,6 +131,7 @@ impl Inflight {
             self.admission.disk_ended();
         }
         self.counters.ended.add(1);
+        let passes = row.marks.has(Marks::PASSES);
         let vtable = row.vtable.expect("an op that is done has a vtable");
         if let Some(waker) = row.waker.take() {
             after.wakers.push(waker);
@@ -137,6 +139,9 @@ impl Inflight {
         // SAFETY: the cell holds the op, and the kernel has had its last word.
         unsafe { (vtable.let_go)(self.cells.at(index), &mut after.leases) };
         self.spans.end(index, cqe.result, &mut after.notes);
+        if passes {
+            self.pass_on(index);
+        }
         true
     }
 

@@ -26,7 +26,7 @@ impl Inflight {
     }
 
     /// What [`admit`](Self::admit) does where [`is_plain`](Self::is_plain), for an op that needs
-    /// nothing but to be written. False if it needs more, or there is none.
+    /// nothing but to be written, and its turn at a turnstile, if that is free. False if it needs more, or there is none.
     #[inline(always)] // Of the two that call it, one does so for each op.
     pub(crate) fn admit_plainly(&mut self, sqe: &mut Sqe) -> bool {
         let Some(index) = self.admission.fresh.front() else { return false };
@@ -35,15 +35,26 @@ impl Inflight {
         }
         let row = self.table.at(index);
         let vtable = row.vtable.expect("a waiting row has an op");
-        if row.needs_more_than_room() || vtable.ends_others {
+        let next = row.link.next;
+        let needs_more = row.needs_more_than_room();
+        if vtable.ends_others || needs_more && !self.has_its_turn(index) {
             return false;
         }
-        let next = row.link.next;
         self.admission.fresh.unlink_front(next);
         self.write(index, sqe);
         if sqe.flags != 0 {
             self.tie(index, sqe);
         }
+        true
+    }
+
+    /// Whether a new op needs nothing but its turn at a turnstile, and has it now.
+    fn has_its_turn(&mut self, index: u32) -> bool {
+        let row = self.table.at(index);
+        if row.needs_more_than_its_turn() || !self.turnstiles.take(row.key) {
+            return false;
+        }
+        row.marks.set(Marks::PASSES, true);
         true
     }
 
@@ -209,6 +220,7 @@ impl Inflight {
     }
 
     /// Whoever had a turn at a turnstile has ended: the next one may go.
+    #[inline]
     pub(super) fn pass_on(&mut self, index: u32) {
         let row = self.table.at(index);
         if !row.marks.has(Marks::PASSES) {

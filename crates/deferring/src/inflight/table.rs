@@ -51,14 +51,21 @@ impl Row {
         self.is_worker() || self.marks.has(Marks::TURNSTILE | Marks::IN_WORKER)
     }
 
+    /// Whether it needs a worker, or to go to one at once.
+    pub(super) const fn needs_more_than_its_turn(&self) -> bool {
+        self.is_worker() || self.marks.has(Marks::IN_WORKER)
+    }
+
     pub(super) const fn is_worker(&self) -> bool {
         (self.class as usize) < Kind::COUNT
     }
 
-    /// Whether it is on no list, passes no turnstile, and nobody has asked for its end.
+    /// Whether it is on no list, and nobody has asked for its end.
     pub(super) fn is_plain(&self) -> bool {
-        let marks = Marks(self.marks.0 & !(Marks::DISK | Marks::IN_WORKER | Marks::MAY_BLOCK));
-        marks == Marks::NONE
+        // What its place needs, and that it has its turn: neither tells of anybody's wish.
+        const OF_ITS_PLACE: u8 =
+            Marks::IN_WORKER | Marks::MAY_BLOCK | Marks::DISK | Marks::TURNSTILE | Marks::PASSES;
+        Marks(self.marks.0 & !OF_ITS_PLACE) == Marks::NONE
             && self.list == List::None
             && self.cancel == Cancel::None
             && !self.has_result

@@ -30,20 +30,31 @@ impl Turnstiles {
         self.waiting
     }
 
+    #[inline]
     fn at(&mut self, key: u32) -> &mut Turn {
         let key = key as usize;
         if self.turns.len() <= key {
-            self.turns.resize_with(key + 1, || Turn { taken: false, behind: Queue::new() });
+            self.grow(key);
         }
         &mut self.turns[key]
     }
 
+    #[cold]
+    fn grow(&mut self, key: usize) {
+        self.turns.resize_with(key + 1, || Turn { taken: false, behind: Queue::new() });
+    }
+
+    /// Takes the turn if it is free; then nobody waits behind.
+    #[inline]
+    pub(crate) fn take(&mut self, key: u32) -> bool {
+        !std::mem::replace(&mut self.at(key).taken, true)
+    }
+
     /// Takes the turn if it is free; else the row waits behind.
     pub(crate) fn pass(&mut self, rows: &mut impl Links, key: u32, index: u32) -> bool {
-        let turn = self.at(key);
-        let free = !std::mem::replace(&mut turn.taken, true);
+        let free = self.take(key);
         if !free {
-            turn.behind.push_back(rows, index);
+            self.at(key).behind.push_back(rows, index);
             self.waiting += 1;
         }
         free
@@ -56,6 +67,7 @@ impl Turnstiles {
     }
 
     /// Whoever has the turn gives it up: to the row returned, if one waits.
+    #[inline]
     pub(crate) fn give_up(&mut self, rows: &mut impl Links, key: u32) -> Option<u32> {
         let turn = self.at(key);
         let next = turn.behind.pop_front(rows);

@@ -23,7 +23,9 @@ mod poll_remove;
 mod poll_update;
 mod read;
 mod readv;
+mod recv;
 mod renameat;
+mod send;
 mod sleep;
 mod sqe;
 mod sqe_text;
@@ -61,7 +63,9 @@ pub use poll_remove::PollRemove;
 pub use poll_update::PollUpdate;
 pub use read::Read;
 pub use readv::Readv;
+pub use recv::Recv;
 pub use renameat::Renameat;
+pub use send::Send;
 pub use sleep::Sleep;
 pub use sqe::{Cqe, Opcode, Sqe};
 pub use statx::Statx;
@@ -95,7 +99,7 @@ use crate::fd::{Fd, Lease};
 /// 2. `encode` asks for one answer: one CQE, or several that end in one without `F_MORE`. `encode`,
 ///    `uses` and `let_go` run with the ring locked: they must not panic, block or call the ring, or
 ///    drop what might. `uses` may run while the kernel has the op.
-pub unsafe trait Op: Send + Sized + 'static {
+pub unsafe trait Op: std::marker::Send + Sized + 'static {
     /// What the op gives.
     type Output: Outcome;
 
@@ -235,6 +239,17 @@ pub(crate) fn zero(result: io::Result<u32>) -> io::Result<()> {
 fn check_vectored(count: usize) -> io::Result<()> {
     const IOV_MAX: usize = 1024;
     if count <= IOV_MAX { Ok(()) } else { Err(Errno::INVAL.into()) }
+}
+
+/// Refuses flags of a `send` or `recv` other than these.
+fn check_message(flags: u32, known: u32) -> io::Result<()> {
+    if flags & !known == 0 { Ok(()) } else { Err(Errno::INVAL.into()) }
+}
+
+/// Where a `send` or `recv` runs. What is no socket refuses it at once, so that nobody needs to be asked
+/// what the descriptor is.
+fn message_place(fd: &Lease, direction: Direction, dontwait: bool) -> Place {
+    if dontwait { Place::of(Class::Pollable) } else { Place::through(fd.raw(), direction) }
 }
 
 /// `struct __kernel_timespec`.

@@ -210,7 +210,8 @@ impl Place {
     pub(crate) fn cost(sqe: &Sqe) -> i32 {
         const UNIT: u32 = 64 << 10;
         const COST_MAX: u32 = 64;
-        let is_transfer = matches!(sqe.opcode, Opcode::READ | Opcode::WRITE);
+        let is_transfer =
+            matches!(sqe.opcode, Opcode::READ | Opcode::WRITE | Opcode::SEND | Opcode::RECV);
         let units = if is_transfer { (sqe.len / UNIT).min(COST_MAX) } else { 0 };
         1 + i32::try_from(units).unwrap_or(0)
     }

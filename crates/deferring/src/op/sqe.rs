@@ -61,6 +61,10 @@ opcodes! {
     WRITE = 23 "Write";
     /// `IORING_OP_FADVISE`, since 5.6.
     FADVISE = 24 "Fadvise";
+    /// `IORING_OP_SEND`, since 5.6.
+    SEND = 26 "Send";
+    /// `IORING_OP_RECV`, since 5.6.
+    RECV = 27 "Recv";
     /// `IORING_OP_OPENAT2`, since 5.6.
     OPENAT2 = 28 "Openat2";
     /// `IORING_OP_RENAMEAT`, since 5.11.
@@ -185,6 +189,11 @@ impl Cqe {
     #[must_use]
     pub const fn more(self) -> bool {
         self.flags & Self::MORE != 0
+    }
+
+    /// Whether there are or will be others of the same SQE.
+    pub(crate) const fn is_one_of_several(self) -> bool {
+        self.flags & (Self::MORE | Self::NOTIFICATION) != 0
     }
 
     /// Whether this only says that the kernel has let go of the memory (zero-copy sends).

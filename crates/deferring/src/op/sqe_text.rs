@@ -7,6 +7,7 @@ use std::fmt::{Result, Write};
 
 use rustix::event::PollFlags;
 use rustix::fs::{AtFlags, FallocateFlags, RenameFlags, StatxFlags};
+use rustix::net::{RecvFlags, SendFlags};
 
 use super::{Opcode, Sqe};
 use crate::inflight::Token;
@@ -48,6 +49,8 @@ fn fields(opcode: Opcode) -> Fields {
     let [fd, addr, off, len, flags] = UNKNOWN;
     match opcode {
         Opcode::READ | Opcode::WRITE => [fd, ("buf", Address), ("offset", Offset), len, flags],
+        Opcode::SEND => [fd, ("buf", Address), off, len, ("flags", Bits(send))],
+        Opcode::RECV => [fd, ("buf", Address), off, len, ("flags", Bits(recv))],
         Opcode::READV | Opcode::WRITEV => {
             [fd, ("iovecs", Address), ("offset", Offset), ("count", Number), flags]
         }
@@ -244,6 +247,14 @@ fn statx(bits: u32) -> String {
 
 fn at(bits: u32) -> String {
     named(bits, AtFlags::all().iter_names().map(|(name, flag)| (name, flag.bits())))
+}
+
+fn send(bits: u32) -> String {
+    named(bits, SendFlags::all().iter_names().map(|(name, flag)| (name, flag.bits())))
+}
+
+fn recv(bits: u32) -> String {
+    named(bits, RecvFlags::all().iter_names().map(|(name, flag)| (name, flag.bits())))
 }
 
 fn rename(bits: u32) -> String {

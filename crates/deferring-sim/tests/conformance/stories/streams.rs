@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use deferring::op::{Op, Openat2};
-use deferring::{AtFlags, OFlags, PollFlags};
+use deferring::{AtFlags, BufResult, Fd, OFlags, PollFlags, RecvFlags, SendFlags};
 use futures_util::future::{join, join3};
 use rustix::io::Errno;
 
@@ -86,6 +86,51 @@ pub(crate) async fn sockets_go_both_ways(world: &World) {
     assert_eq!(world.read_at(&one, 9, 0).await.unwrap(), b"answer");
     fails(world.read_at(&one, 9, 0).await, Errno::CONNRESET);
     assert_eq!(world.read_at(&one, 9, 0).await.unwrap(), b"");
+}
+
+pub(crate) async fn messages_go_by_sockets_and_nothing_else(world: &World) {
+    let (plain, no_wait) = (RecvFlags::empty(), RecvFlags::DONTWAIT);
+    let recv = async |fd: &Fd, len, flags| {
+        let BufResult(n, buf) = world.ring.recv(fd, Vec::with_capacity(len), flags).await;
+        assert_eq!(n.as_ref().copied().unwrap_or(0), buf.len());
+        n.map(|_| buf)
+    };
+    let send =
+        async |fd: &Fd, bytes: &[u8], flags| world.ring.send(fd, bytes.to_vec(), flags).await.0;
+    let usual = SendFlags::empty();
+    let (one, other) = world.socket_pair();
+    fails(recv(&other, 9, no_wait).await, Errno::AGAIN);
+    assert_eq!(send(&one, b"there", usual).await.unwrap(), 5);
+    assert_eq!(recv(&other, 9, RecvFlags::PEEK).await.unwrap(), b"there");
+    assert_eq!(recv(&other, 2, plain).await.unwrap(), b"th");
+    assert_eq!(recv(&other, 0, plain).await.unwrap(), b"");
+    assert_eq!(recv(&other, 9, no_wait).await.unwrap(), b"ere");
+    // In the order in which they were asked for, whatever they are called.
+    let first = world.ring.recv(&other, Vec::with_capacity(3), plain);
+    let second = world.ring.read(&other, Vec::with_capacity(3), 0);
+    let nothing = world.ring.recv(&other, Vec::new(), plain);
+    world.ring.nop().await.unwrap();
+    assert!(!first.is_done() && !second.is_done() && !nothing.is_done());
+    fails(recv(&other, 9, no_wait).await, Errno::AGAIN);
+    assert_eq!(send(&one, b"firsecrest", SendFlags::DONTWAIT).await.unwrap(), 10);
+    assert_eq!((first.await.1, second.await.1), (b"fir".to_vec(), b"sec".to_vec()));
+    assert_eq!(nothing.await.0.unwrap(), 0);
+    assert_eq!(recv(&other, 9, plain).await.unwrap(), b"rest");
+    // Full, and nobody waits.
+    while send(&one, &[7; 4096], SendFlags::DONTWAIT).await.is_ok() {}
+    fails(send(&one, &[7; 4096], SendFlags::DONTWAIT).await, Errno::AGAIN);
+    let (one, other) = world.socket_pair();
+    let waits = world.ring.recv(&other, Vec::with_capacity(9), plain);
+    world.ring.nop().await.unwrap();
+    world.ring.close(&one).await.unwrap();
+    assert_eq!(waits.await.0.unwrap(), 0);
+    fails(send(&other, b"x", usual).await, Errno::PIPE);
+    let file = world.file("a", b"bytes").await;
+    let (input, output) = world.pipe();
+    for fd in [&file, &world.dir, &input, &output] {
+        fails(recv(fd, 9, plain).await, Errno::NOTSOCK);
+        fails(send(fd, b"x", usual).await, Errno::NOTSOCK);
+    }
 }
 
 pub(crate) async fn an_end_that_closes_ends_those_who_wait(world: &World) {

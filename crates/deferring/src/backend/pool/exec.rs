@@ -5,6 +5,7 @@
 
 use std::ffi::CStr;
 use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr::with_exposed_provenance;
 
@@ -13,17 +14,19 @@ use rustix::fs::{
     StatxFlags,
 };
 use rustix::io::{Errno, ReadWriteFlags};
-use rustix::net::SendFlags;
+use rustix::net::{RecvFlags, SendFlags};
 
 use crate::CURRENT;
 use crate::op::{Opcode, Sqe};
 
 /// The ops that are done by a call here.
-pub(in crate::backend) const CALLS: [Opcode; 16] = [
+pub(in crate::backend) const CALLS: [Opcode; 18] = [
     Opcode::READ,
     Opcode::WRITE,
     Opcode::READV,
     Opcode::WRITEV,
+    Opcode::SEND,
+    Opcode::RECV,
     Opcode::FSYNC,
     Opcode::FALLOCATE,
     Opcode::CLOSE,
@@ -62,6 +65,8 @@ fn call(sqe: &Sqe, nowait: bool) -> Result<usize, Errno> {
     match sqe.opcode {
         Opcode::READ | Opcode::READV => read(sqe, nowait),
         Opcode::WRITE | Opcode::WRITEV => write(sqe, nowait),
+        Opcode::SEND => send(sqe, nowait),
+        Opcode::RECV => recv(sqe, nowait),
         Opcode::FSYNC => fsync(sqe),
         Opcode::FALLOCATE => {
             let mode = FallocateFlags::from_bits_retain(sqe.len);
@@ -211,9 +216,53 @@ fn transfer(
     }
 }
 
+fn send(sqe: &Sqe, nowait: bool) -> Result<usize, Errno> {
+    let asked = SendFlags::from_bits_retain(sqe.op_flags) | SendFlags::NOSIGNAL;
+    let flags = if nowait { asked | SendFlags::DONTWAIT } else { asked };
+    let fd = fd(sqe.fd)?;
+    if sqe.len == 0 {
+        return rustix::net::send(fd, &[], flags);
+    }
+    let buf = at::<u8>(sqe.addr)?;
+    // SAFETY: memory of the op's, of that length and filled, to which nobody writes before the last CQE.
+    let buf = unsafe { std::slice::from_raw_parts(buf, sqe.len as usize) };
+    rustix::net::send(fd, buf, flags)
+}
+
+fn recv(sqe: &Sqe, nowait: bool) -> Result<usize, Errno> {
+    let asked = RecvFlags::from_bits_retain(sqe.op_flags);
+    let flags = if nowait { asked | RecvFlags::DONTWAIT } else { asked };
+    let fd = fd(sqe.fd)?;
+    let mut nothing: [MaybeUninit<u8>; 0] = [];
+    if sqe.len == 0 {
+        return rustix::net::recv(fd, &mut nothing, flags).map(|(_, n)| n);
+    }
+    let buf = at::<MaybeUninit<u8>>(sqe.addr)?.cast_mut();
+    // SAFETY: memory of the op's, of that length, to be filled, which nobody else uses before the last
+    // CQE.
+    let buf = unsafe { std::slice::from_raw_parts_mut(buf, sqe.len as usize) };
+    rustix::net::recv(fd, buf, flags).map(|(_, n)| n)
+}
+
+fn is_message(sqe: &Sqe) -> bool {
+    matches!(sqe.opcode, Opcode::SEND | Opcode::RECV)
+}
+
+/// Whether a `send` or `recv` waits for nobody: it was asked not to, or its descriptor is no socket, or
+/// one that gives connections and no bytes.
+fn is_message_over_at_once(sqe: &Sqe) -> bool {
+    // The bit is the same for both.
+    let dontwait = sqe.op_flags & SendFlags::DONTWAIT.bits() != 0;
+    let listens = || fd(sqe.fd).and_then(rustix::net::sockopt::socket_acceptconn);
+    dontwait || !is_socket(sqe.fd) || listens() == Ok(true)
+}
+
 /// Whether a transfer waits for nobody, whatever is behind the descriptor: one of nothing, or one
 /// that is refused.
 pub(super) fn is_over_at_once(sqe: &Sqe) -> bool {
+    if is_message(sqe) {
+        return is_message_over_at_once(sqe);
+    }
     let is_of_nothing = len(sqe) == 0 && !is_empty_message(sqe);
     let is_bad = sqe.off != 0 && sqe.off != CURRENT && (is_negative(sqe) || is_socket(sqe.fd));
     is_of_nothing || is_bad || is_wrong_way(sqe)

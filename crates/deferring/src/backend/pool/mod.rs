@@ -129,7 +129,14 @@ impl Shared {
             Opcode::TIMEOUT_REMOVE => self.change_timeout(&sqe),
             Opcode::POLL_REMOVE => self.change_poll(&sqe),
             Opcode::ASYNC_CANCEL => self.cancel(&sqe),
-            Opcode::READ | Opcode::WRITE | Opcode::READV | Opcode::WRITEV if waits(sqe.fd) => {
+            Opcode::READ
+            | Opcode::WRITE
+            | Opcode::READV
+            | Opcode::WRITEV
+            | Opcode::SEND
+            | Opcode::RECV
+                if waits(sqe.fd) =>
+            {
                 self.transfer(sqe);
             }
             _ => Workers::add(self, sqe, false),
@@ -304,7 +311,7 @@ fn waits(raw: i32) -> bool {
 
 fn interest(sqe: &Sqe) -> PollFlags {
     match sqe.opcode {
-        Opcode::READ | Opcode::READV => PollFlags::IN,
+        Opcode::READ | Opcode::READV | Opcode::RECV => PollFlags::IN,
         _ => PollFlags::OUT,
     }
 }
