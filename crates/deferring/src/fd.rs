@@ -195,6 +195,11 @@ impl Fd {
 }
 
 impl Shared {
+    fn found(&self, nature: Nature, by_mount: bool) {
+        let found = nature.to_byte() | if by_mount { BY_MOUNT } else { 0 };
+        self.nature.fetch_or(found, Ordering::Relaxed);
+    }
+
     /// Closes, by a plain system call, what nobody uses and nobody else will close.
     fn close_if_drained(this: &Arc<Self>) {
         let mut state = this.close.lock();
@@ -317,25 +322,30 @@ impl Lease {
     fn find_nature(&self) -> Nature {
         let (Ok(fd), Some(shared)) = (self.try_as_fd(), &self.0) else { return Nature::Stream };
         let (nature, by_mount) = Nature::of(fd);
-        let found = nature.to_byte() | if by_mount { BY_MOUNT } else { 0 };
-        shared.nature.fetch_or(found, Ordering::Relaxed);
+        shared.found(nature, by_mount);
         nature
     }
 
-    /// What its file system says of it, where nobody has to wait for that: by a plain system call.
+    /// What its file system says of it, where nobody has to wait for that: by a plain system call,
+    /// which tells what is behind it, too, if that is not known.
     pub(crate) fn stat_at_once(
         &self,
         flags: AtFlags,
         mask: StatxFlags,
     ) -> Option<io::Result<Statx>> {
+        let (Ok(fd), Some(shared)) = (self.try_as_fd(), &self.0) else { return None };
+        if shared.nature.load(Ordering::Relaxed) & NATURE == 0 {
+            if let Some(((nature, by_mount), stat)) = Nature::and_stat(fd, flags, mask) {
+                shared.found(nature, by_mount);
+                return stat.map(Ok);
+            }
+        }
         // A pipe or a device is its file system's, too, which may be a server's.
         let is_local = self.nature().is_known_at_once();
-        let by_mount = |shared: &Arc<Shared>| shared.nature.load(Ordering::Relaxed) & BY_MOUNT != 0;
-        if !is_local || !self.0.as_ref().is_some_and(by_mount) {
+        if !is_local || shared.nature.load(Ordering::Relaxed) & BY_MOUNT == 0 {
             return None;
         }
-        let fd = self.try_as_fd();
-        Some(fd.and_then(|fd| Ok(rustix::fs::statx(fd, c"", flags, mask)?)))
+        Some(rustix::fs::statx(fd, c"", flags, mask).map_err(io::Error::from))
     }
 
     /// Whether transfers go past the page cache (`O_DIRECT`), as of the first time that somebody
