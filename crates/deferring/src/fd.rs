@@ -9,6 +9,7 @@ mod mounts;
 mod nature;
 
 use std::fs::File;
+use std::mem::MaybeUninit;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -332,20 +333,22 @@ impl Lease {
         &self,
         flags: AtFlags,
         mask: StatxFlags,
-    ) -> Option<io::Result<Statx>> {
+        answer: &mut MaybeUninit<Statx>,
+    ) -> Option<io::Result<()>> {
+        // A pipe or a device is its file system's, too, which may be a server's.
+        let is_local =
+            |nature: Nature, by_mount: bool| (by_mount && nature.is_known_at_once()).then_some(());
         let (Ok(fd), Some(shared)) = (self.try_as_fd(), &self.0) else { return None };
         if shared.nature.load(Ordering::Relaxed) & NATURE == 0 {
-            if let Some(((nature, by_mount), stat)) = Nature::and_stat(fd, flags, mask) {
+            if let Some((nature, by_mount)) = Nature::and_stat(fd, flags, mask, answer) {
                 shared.found(nature, by_mount);
-                return stat.map(Ok);
+                return is_local(nature, by_mount).map(Ok);
             }
         }
-        // A pipe or a device is its file system's, too, which may be a server's.
-        let is_local = self.nature().is_known_at_once();
-        if !is_local || shared.nature.load(Ordering::Relaxed) & BY_MOUNT == 0 {
-            return None;
-        }
-        Some(rustix::fs::statx(fd, c"", flags, mask).map_err(io::Error::from))
+        let nature = self.nature();
+        is_local(nature, shared.nature.load(Ordering::Relaxed) & BY_MOUNT != 0)?;
+        let told = rustix::fs::statx(fd, c"", flags, mask).map(|stat| answer.write(stat));
+        Some(told.map(|_| ()).map_err(io::Error::from))
     }
 
     /// Whether transfers go past the page cache (`O_DIRECT`), as of the first time that somebody

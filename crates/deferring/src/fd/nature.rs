@@ -4,6 +4,7 @@
 //! asked: it may not answer. Not: what follows from it (`op/place.rs`), nor which file system is
 //! mounted where (`mounts.rs`).
 
+use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 
 use rustix::fs::{AtFlags, FileType, OFlags, Statx, StatxFlags};
@@ -62,22 +63,23 @@ impl Nature {
         }
     }
 
-    /// The same and, if it [`is_known_at_once`](Self::is_known_at_once), what else is asked of it,
-    /// by one question: what such a file system says without asking is all that it has to say.
-    /// `None` if that question may not be asked before the other, or does not tell.
+    /// The same and, if that is a mount that [`is_known_at_once`](Self::is_known_at_once), what else
+    /// is asked of it, by one question: what such a file system says without asking is all that it
+    /// has to say. `None` if that question may not be asked before the other, or does not tell.
     pub(super) fn and_stat(
         fd: impl AsFd,
         flags: AtFlags,
         mask: StatxFlags,
-    ) -> Option<((Self, bool), Option<Statx>)> {
+        answer: &mut MaybeUninit<Statx>,
+    ) -> Option<(Self, bool)> {
         if flags.contains(AtFlags::STATX_FORCE_SYNC) || !mounts::obey() {
             return None;
         }
         let flags = flags | AtFlags::STATX_DONT_SYNC;
         let asked = mask | StatxFlags::TYPE | UNIQUE_MOUNT;
-        let mut stat = rustix::fs::statx(&fd, c"", flags, asked).ok()?;
-        let mount = match Self::by_stat(&fd, &stat) {
-            Found::ByType(nature) => return Some(((nature, false), None)),
+        let stat = answer.write(rustix::fs::statx(&fd, c"", flags, asked).ok()?);
+        let mount = match Self::by_stat(&fd, stat) {
+            Found::ByType(nature) => return Some((nature, false)),
             Found::ByMount(mount) => mount,
             Found::No => return None,
         };
@@ -87,8 +89,7 @@ impl Nature {
             stat.stx_mask &= !UNIQUE_MOUNT.bits();
             stat.stx_mask |= StatxFlags::MNT_ID.bits();
         }
-        let known_at_once = mount.nature.is_known_at_once();
-        Some(((mount.nature, true), known_at_once.then_some(stat)))
+        Some((mount.nature, true))
     }
 
     fn by_stat(fd: impl AsFd, stat: &Statx) -> Found {
@@ -198,28 +199,28 @@ mod tests {
     #[test]
     fn one_question_tells_the_nature_and_what_else_was_asked() {
         let memory = || rustix::fs::memfd_create("memory", MemfdFlags::CLOEXEC).unwrap();
-        let ask = |fd: OwnedFd, flags, mask| Nature::and_stat(fd, flags, mask);
+        let ask = |fd: OwnedFd, flags, mask| {
+            let mut stat = MaybeUninit::new(statx(memory(), StatxFlags::empty()).unwrap());
+            let nature = Nature::and_stat(fd, flags, mask, &mut stat)?;
+            #[allow(unsafe_code)] // As who asks has it.
+            // SAFETY: it was written above.
+            Some((nature, unsafe { stat.assume_init() }.stx_mask))
+        };
         let (none, basic) = (AtFlags::empty(), StatxFlags::BASIC_STATS);
         Nature::of(memory()); // Has the list of mounts read.
         if !mounts::obey() {
             assert!(ask(memory(), EMPTY, basic).is_none(), "a mount that does not obey");
             return;
         }
-        let (nature, stat) = ask(memory(), EMPTY, basic).unwrap();
-        let mask = stat.unwrap().stx_mask;
+        let (nature, mask) = ask(memory(), EMPTY, basic).unwrap();
         assert_eq!(nature, (Nature::Memory, true));
         assert_eq!(mask & UNIQUE_MOUNT.bits(), 0, "which nobody asked for");
         assert_ne!(mask & StatxFlags::MNT_ID.bits(), 0, "which always comes");
-        let (_, stat) = ask(memory(), EMPTY, UNIQUE_MOUNT).unwrap();
-        assert_ne!(stat.unwrap().stx_mask & UNIQUE_MOUNT.bits(), 0);
-        let comm = || File::open("/proc/self/comm").unwrap().into();
-        assert_eq!(
-            ask(comm(), EMPTY, basic).map(|(nature, _)| nature),
-            Some((Nature::Local, true))
-        );
-        assert!(ask(comm(), EMPTY, basic).unwrap().1.is_none(), "the ring is to answer");
-        let null = File::open("/dev/null").unwrap().into();
-        assert_eq!(ask(null, EMPTY, basic).unwrap().0, (Nature::Ready, false));
+        let (_, mask) = ask(memory(), EMPTY, UNIQUE_MOUNT).unwrap();
+        assert_ne!(mask & UNIQUE_MOUNT.bits(), 0);
+        let nature = |path| ask(File::open(path).unwrap().into(), EMPTY, basic).unwrap().0;
+        assert_eq!(nature("/proc/self/comm"), (Nature::Local, true));
+        assert_eq!(nature("/dev/null"), (Nature::Ready, false));
         assert!(ask(memory(), EMPTY | AtFlags::STATX_FORCE_SYNC, basic).is_none());
         assert!(ask(memory(), none, basic).is_none(), "an error is for the user's own question");
     }

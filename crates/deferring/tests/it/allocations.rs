@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use deferring::op::Read;
+use deferring::op::{Op, Read, Statx};
 use deferring::{BufResult, Fd, Handle, Ring};
 
 use crate::support::{Came, builder, poll_once, run};
@@ -74,6 +74,25 @@ fn a_hundred_thousand_reads_under_block_on_allocate_nothing_once_warm() {
         }),
     );
     assert_eq!(allocated, 0, "allocations in {READS} reads");
+}
+
+#[test]
+fn a_thousand_statx_one_after_the_other_allocate_nothing_once_warm() {
+    let ring = ring();
+    let dir = Fd::from(std::fs::File::open("/").unwrap());
+    let ask = async |times| {
+        for _ in 0..times {
+            let stat = ring.queue(Statx::of(&dir).in_worker()).await.unwrap();
+            assert!(stat.file_type().unwrap().is_dir());
+        }
+    };
+    let allocated = run(&ring, async {
+        ask(WARM).await;
+        let before = allocated_here();
+        ask(1000).await;
+        allocated_here() - before
+    });
+    assert_eq!(allocated, 0, "allocations in 1000 questions");
 }
 
 /// With one thread at most, where there is no io_uring: one that comes later is not of the ring's
