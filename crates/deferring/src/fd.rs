@@ -9,7 +9,7 @@ mod mounts;
 mod nature;
 
 use std::fs::File;
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -236,6 +236,11 @@ impl Shared {
         }
     }
 
+    fn found(&self, nature: Nature, by_mount: bool) {
+        let found = nature.to_byte() | if by_mount { BY_MOUNT } else { 0 };
+        self.nature.fetch_or(found, Ordering::Relaxed);
+    }
+
     /// Closes, by a plain system call, what nobody uses and nobody else will close.
     fn close_if_drained(this: &Arc<Self>) {
         let mut state = this.close.lock();
@@ -394,25 +399,32 @@ impl Lease {
             return Nature::Stream;
         };
         let (nature, by_mount) = Nature::of(fd);
-        let found = nature.to_byte() | if by_mount { BY_MOUNT } else { 0 };
-        shared.nature.fetch_or(found, Ordering::Relaxed);
+        shared.found(nature, by_mount);
         nature
     }
 
-    /// What its file system says of it, where nobody has to wait for that: by a plain system call.
+    /// What its file system says of it, where nobody has to wait for that: by a plain system call,
+    /// which tells what is behind it, too, if that is not known.
     pub(crate) fn stat_at_once(
         &self,
         flags: AtFlags,
         mask: StatxFlags,
-    ) -> Option<io::Result<Statx>> {
+        answer: &mut MaybeUninit<Statx>,
+    ) -> Option<io::Result<()>> {
         // A pipe or a device is its file system's, too, which may be a server's.
-        let is_local = self.nature().is_known_at_once();
-        let by_mount = |shared: &Shared| shared.nature.load(Ordering::Relaxed) & BY_MOUNT != 0;
-        if !is_local || !self.shared().is_some_and(by_mount) {
-            return None;
+        let is_local =
+            |nature: Nature, by_mount: bool| (by_mount && nature.is_known_at_once()).then_some(());
+        let (Ok(fd), Some(shared)) = (self.try_as_fd(), self.shared()) else { return None };
+        if shared.nature.load(Ordering::Relaxed) & NATURE == 0 {
+            if let Some((nature, by_mount)) = Nature::and_stat(fd, flags, mask, answer) {
+                shared.found(nature, by_mount);
+                return is_local(nature, by_mount).map(Ok);
+            }
         }
-        let fd = self.try_as_fd();
-        Some(fd.and_then(|fd| Ok(rustix::fs::statx(fd, c"", flags, mask)?)))
+        let nature = self.nature();
+        is_local(nature, shared.nature.load(Ordering::Relaxed) & BY_MOUNT != 0)?;
+        let told = rustix::fs::statx(fd, c"", flags, mask).map(|stat| answer.write(stat));
+        Some(told.map(|_| ()).map_err(io::Error::from))
     }
 
     /// Whether transfers go past the page cache (`O_DIRECT`), as of the first time that somebody

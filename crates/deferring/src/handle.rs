@@ -4,6 +4,8 @@
 //! handle, forgetting it, or moving it to another thread is sound at any time. Not: states
 //! (`inflight/slot.rs`).
 
+use std::any::Any;
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -41,11 +43,40 @@ pub struct Handle<T: Op> {
 enum Claim<T> {
     Slot(Token),
     /// The op ended before it got a slot: it was refused, or answered at once.
-    Over(Mutex<Option<Box<Over<T>>>>),
+    Over(Mutex<Option<Kept<T>>>),
 }
 
 /// An op that has no slot, and what became of it.
 pub(crate) type Over<T> = (T, io::Result<u32>);
+
+/// The same where a handle has it, which would otherwise be as large as its op. `None` when it has
+/// been taken.
+type Kept<T> = Box<Option<Over<T>>>;
+
+thread_local! {
+    /// A thread keeps the memory of one, empty, for the next of the same kind.
+    static SPARE: Cell<Option<Box<dyn Any>>> = const { Cell::new(None) };
+}
+
+#[inline(never)] // Most ops have a slot.
+fn keep<T: Op>(over: Over<T>) -> Kept<T> {
+    // A thread that ends has none any more.
+    let spare = SPARE.try_with(Cell::take).ok().flatten();
+    match spare.map(<Box<dyn Any>>::downcast::<Option<Over<T>>>) {
+        Some(Ok(mut spare)) => {
+            *spare = Some(over);
+            spare
+        }
+        Some(Err(_)) | None => Box::new(Some(over)),
+    }
+}
+
+#[inline(never)]
+fn decode<T: Op>(mut kept: Kept<T>) -> T::Output {
+    let (op, result) = kept.take().expect("taken once");
+    let _ = SPARE.try_with(|spare| spare.set(Some(kept)));
+    op.decode(result)
+}
 
 // Nothing is pinned: the op is elsewhere.
 impl<T: Op> Unpin for Handle<T> {}
@@ -55,7 +86,7 @@ impl<T: Op> Handle<T> {
     pub(crate) fn new(shared: Arc<Shared>, queued: Result<Token, Over<T>>) -> Self {
         let claim = match queued {
             Ok(token) => Claim::Slot(token),
-            Err(over) => Claim::Over(Mutex::new(Some(Box::new(over)))),
+            Err(over) => Claim::Over(Mutex::new(Some(keep(over)))),
         };
         let reaps = shared.reaps();
         let over = AtomicBool::new(false);
@@ -74,7 +105,7 @@ impl<T: Op> Handle<T> {
             Claim::Over(over) => {
                 let over = over.lock().take()?;
                 self.over.store(true, Ordering::Release);
-                Some(decode(*over))
+                Some(decode(over))
             }
         }
     }
@@ -187,10 +218,6 @@ impl<T: Op> Handle<T> {
     }
 }
 
-fn decode<T: Op>((op, result): Over<T>) -> T::Output {
-    op.decode(result)
-}
-
 impl<T: Op> Future for Handle<T> {
     type Output = T::Output;
 
@@ -226,7 +253,7 @@ impl<T: Op> Handle<T> {
         let over = over.get_mut().take().expect("taken once");
         self.over.store(true, Ordering::Relaxed);
         proceeds.went_on();
-        Poll::Ready(decode(*over))
+        Poll::Ready(decode(over))
     }
 }
 

@@ -4,7 +4,8 @@
 //! known by the number that is never used again, so that what was found once stays so. Not: files.
 
 use super::Nature;
-use crate::sync::plain::Mutex;
+use crate::sync::Ordering;
+use crate::sync::plain::{AtomicBool, Mutex};
 
 /// File systems of disks that read without a thread.
 const DISKS: [(&str, u32); 6] = [
@@ -52,6 +53,26 @@ const LOCALS: [(&str, u32); 23] = [
     ("pstore", 0x6165_676c),
 ];
 
+/// Of the others, those that ask their server no more if all is asked of a file than if its type
+/// is, as long as `STATX_DONT_SYNC` is. (SMB waits for what is being written, if asked for a
+/// length or a time.) What begins with `fuse.` is one of them.
+const OBEDIENT: [&str; 14] = [
+    "9p",
+    "afs",
+    "autofs",
+    "binfmt_misc",
+    "ceph",
+    "fuse",
+    "fuseblk",
+    "fusectl",
+    "nfs",
+    "nfs4",
+    "nsfs",
+    "rpc_pipefs",
+    "selinuxfs",
+    "virtiofs",
+];
+
 /// By what `statfs(2)` says.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Magic numbers have 32 bits.
 pub(super) fn by_magic(magic: impl Into<i64>) -> Nature {
@@ -75,20 +96,41 @@ fn by(is_it: impl Fn(&(&str, u32)) -> bool) -> Nature {
     }
 }
 
-/// Mounts that were looked up, by their unique numbers. At most so many are kept.
-static KNOWN: Mutex<Vec<(u64, Nature)>> = Mutex::new(Vec::new());
+/// A mount that was looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mount {
+    /// What files of it are.
+    pub(super) nature: Nature,
+    /// What it is called in the list of mounts, for as long as it is one.
+    pub(super) number: u64,
+}
+
+/// By their unique numbers. At most so many are kept.
+static KNOWN: Mutex<Vec<(u64, Mount)>> = Mutex::new(Vec::new());
 const KNOWN_MAX: usize = 256;
 
-/// What files of a mount are. `number` gives the mount's number in the list of mounts, for one that
+/// The list was read, and all that were in it are obedient.
+static OBEY: AtomicBool = AtomicBool::new(false);
+
+/// Whether of any file all may be asked, with `STATX_DONT_SYNC`, before it is known where it is.
+/// As of when a mount was last met that was new to us; not where mounts have no unique numbers.
+pub(super) fn obey() -> bool {
+    OBEY.load(Ordering::Relaxed)
+}
+
+/// The mount with this unique number. `number` gives its number in the list of mounts, for one that
 /// is new to us. What is mounted nowhere that we see (detached, in another namespace, the kernel's
 /// own) is taken for remote. `None` if there is no list.
-pub(super) fn nature(unique: u64, number: impl FnOnce() -> Option<u64>) -> Option<Nature> {
-    let known = KNOWN.lock().iter().find(|(id, _)| *id == unique).map(|(_, nature)| *nature);
+pub(super) fn mount(unique: u64, number: impl FnOnce() -> Option<u64>) -> Option<Mount> {
+    let known = KNOWN.lock().iter().find(|(id, _)| *id == unique).map(|(_, mount)| *mount);
     if known.is_some() {
         return known;
     }
     let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
-    let found = file_system(&mounts, number()?).map_or(Nature::Remote, by_name);
+    let number = number()?;
+    let nature = file_system(&mounts, number).map_or(Nature::Remote, by_name);
+    let found = Mount { nature, number };
+    OBEY.store(all_obey(&mounts), Ordering::Relaxed);
     let mut known = KNOWN.lock();
     if known.len() == KNOWN_MAX {
         known.clear();
@@ -97,12 +139,25 @@ pub(super) fn nature(unique: u64, number: impl FnOnce() -> Option<u64>) -> Optio
     Some(found)
 }
 
-/// The name of a mount's file system. A line is `36 35 98:0 / /mnt rw - ext4 /dev/sda rw`, with any
-/// number of words before the dash. Paths may be any bytes.
+/// The name of a mount's file system.
 fn file_system(mounts: &[u8], number: u64) -> Option<&str> {
     let number = format!("{number} ");
     let mut lines = mounts.split(|&byte| byte == b'\n');
-    let line = lines.find(|line| line.starts_with(number.as_bytes()))?;
+    name(lines.find(|line| line.starts_with(number.as_bytes()))?)
+}
+
+/// Whether all file systems that are mounted are known to ask nobody more than they must.
+fn all_obey(mounts: &[u8]) -> bool {
+    let obeys = |name: &str| {
+        by_name(name) != Nature::Remote || OBEDIENT.contains(&name) || name.starts_with("fuse.")
+    };
+    let mut lines = mounts.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    lines.all(|line| name(line).is_some_and(obeys))
+}
+
+/// The file system of a line of the list, which is `36 35 98:0 / /mnt rw - ext4 /dev/sda rw`, with
+/// any number of words before the dash. Paths may be any bytes.
+fn name(line: &[u8]) -> Option<&str> {
     let dash = line.windows(3).position(|part| part == b" - ")?;
     let name = line[dash + 3..].split(|&byte| byte == b' ').next()?;
     std::str::from_utf8(name).ok()
@@ -128,5 +183,16 @@ mod tests {
         assert_eq!(file_system(mounts.as_bytes(), 36), Some("ext4"));
         assert_eq!(file_system(mounts.as_bytes(), 361), Some("fuse.sshfs"));
         assert_eq!(file_system(mounts.as_bytes(), 3), None);
+    }
+    #[test]
+    fn one_mount_that_does_not_obey_is_enough() {
+        let line = |name: &str| format!("36 35 98:0 / /mnt rw shared:1 - {name} what rw\n");
+        let list = |names: &[&str]| names.iter().map(|name| line(name)).collect::<String>();
+        let obedient = list(&["ext4", "tmpfs", "overlay", "nfs4", "fuse.sshfs", "nsfs"]);
+        assert!(all_obey(obedient.as_bytes()));
+        for name in ["cifs", "smb3", "pvfs2", "ecryptfs", "fuses", "unheard-of"] {
+            assert!(!all_obey((obedient.clone() + &line(name)).as_bytes()), "{name}");
+        }
+        assert!(!all_obey(b"36 35 98:0 / /mnt rw\n"), "no line of a list");
     }
 }

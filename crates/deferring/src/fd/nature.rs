@@ -4,11 +4,12 @@
 //! asked: it may not answer. Not: what follows from it (`op/place.rs`), nor which file system is
 //! mounted where (`mounts.rs`).
 
+use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 
 use rustix::fs::{AtFlags, FileType, OFlags, Statx, StatxFlags};
 
-use super::mounts;
+use super::mounts::{self, Mount};
 
 /// What is behind a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,28 +39,76 @@ const MEMORY: u32 = 1;
 /// `STATX_MNT_ID_UNIQUE`, since 6.8.
 const UNIQUE_MOUNT: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
+/// What an answer tells of a nature.
+enum Found {
+    /// The type tells, whatever the mount.
+    ByType(Nature),
+    ByMount(Mount),
+    No,
+}
+
 impl Nature {
     /// Asks the kernel, and what is mounted if a mount is new to us. On kernels before 6.8, which
     /// cannot tell mounts apart for ever, by `fstatfs`, which may ask a server.
     ///
     /// And whether it is a file's, of a mount, rather than a type's, whatever the mount.
     pub(super) fn of(fd: impl AsFd) -> (Self, bool) {
-        let wanted = StatxFlags::TYPE | UNIQUE_MOUNT;
-        let Some(stat) = statx(&fd, wanted) else { return Self::by_statfs(fd) };
+        let Some(stat) = statx(&fd, StatxFlags::TYPE | UNIQUE_MOUNT) else {
+            return Self::by_statfs(fd);
+        };
+        match Self::by_stat(&fd, &stat) {
+            Found::ByType(nature) => (nature, false),
+            Found::ByMount(mount) => (mount.nature, true),
+            Found::No => Self::by_statfs(fd),
+        }
+    }
+
+    /// The same and, if that is a mount that [`is_known_at_once`](Self::is_known_at_once), what else
+    /// is asked of it, by one question: what such a file system says without asking is all that it
+    /// has to say. `None` if that question may not be asked before the other, or does not tell.
+    pub(super) fn and_stat(
+        fd: impl AsFd,
+        flags: AtFlags,
+        mask: StatxFlags,
+        answer: &mut MaybeUninit<Statx>,
+    ) -> Option<(Self, bool)> {
+        if flags.contains(AtFlags::STATX_FORCE_SYNC) || !mounts::obey() {
+            return None;
+        }
+        let flags = flags | AtFlags::STATX_DONT_SYNC;
+        let asked = mask | StatxFlags::TYPE | UNIQUE_MOUNT;
+        let stat = answer.write(rustix::fs::statx(&fd, c"", flags, asked).ok()?);
+        let mount = match Self::by_stat(&fd, stat) {
+            Found::ByType(nature) => return Some((nature, false)),
+            Found::ByMount(mount) => mount,
+            Found::No => return None,
+        };
+        if !mask.contains(UNIQUE_MOUNT) {
+            // As if only the user had asked.
+            stat.stx_mnt_id = mount.number;
+            stat.stx_mask &= !UNIQUE_MOUNT.bits();
+            stat.stx_mask |= StatxFlags::MNT_ID.bits();
+        }
+        Some((mount.nature, true))
+    }
+
+    fn by_stat(fd: impl AsFd, stat: &Statx) -> Found {
         if let Some(nature) = Self::of_type(stat.stx_mode.into(), stat.stx_rdev_major) {
-            return (nature, false);
+            return Found::ByType(nature);
         }
         if stat.stx_mask & UNIQUE_MOUNT.bits() == 0 {
-            return Self::by_statfs(fd);
+            return Found::No;
         }
-        let by_mount = mounts::nature(stat.stx_mnt_id, || {
-            statx(&fd, StatxFlags::MNT_ID).map(|stat| stat.stx_mnt_id)
-        });
-        match by_mount {
+        let number = || statx(&fd, StatxFlags::MNT_ID).map(|stat| stat.stx_mnt_id);
+        match mounts::mount(stat.stx_mnt_id, number) {
             // Only files in memory have seals: of `memfd_create`, the kernel's own mount.
-            Some(Self::Remote) if rustix::fs::fcntl_get_seals(&fd).is_ok() => (Self::Memory, true),
-            Some(nature) => (nature, true),
-            None => Self::by_statfs(fd),
+            Some(mount)
+                if mount.nature == Self::Remote && rustix::fs::fcntl_get_seals(&fd).is_ok() =>
+            {
+                Found::ByMount(Mount { nature: Self::Memory, ..mount })
+            }
+            Some(mount) => Found::ByMount(mount),
+            None => Found::No,
         }
     }
 
@@ -122,6 +171,9 @@ pub(super) fn is_direct(fd: impl AsFd) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::os::fd::OwnedFd;
+
+    use rustix::fs::MemfdFlags;
 
     use super::*;
 
@@ -143,6 +195,37 @@ mod tests {
             assert_eq!(Nature::of(&file), Nature::by_statfs(&file), "{path}");
         }
     }
+
+    #[test]
+    fn one_question_tells_the_nature_and_what_else_was_asked() {
+        let memory = || rustix::fs::memfd_create("memory", MemfdFlags::CLOEXEC).unwrap();
+        let ask = |fd: OwnedFd, flags, mask| {
+            let mut stat = MaybeUninit::new(statx(memory(), StatxFlags::empty()).unwrap());
+            let nature = Nature::and_stat(fd, flags, mask, &mut stat)?;
+            #[allow(unsafe_code)] // As who asks has it.
+            // SAFETY: it was written above.
+            Some((nature, unsafe { stat.assume_init() }.stx_mask))
+        };
+        let (none, basic) = (AtFlags::empty(), StatxFlags::BASIC_STATS);
+        Nature::of(memory()); // Has the list of mounts read.
+        if !mounts::obey() {
+            assert!(ask(memory(), EMPTY, basic).is_none(), "a mount that does not obey");
+            return;
+        }
+        let (nature, mask) = ask(memory(), EMPTY, basic).unwrap();
+        assert_eq!(nature, (Nature::Memory, true));
+        assert_eq!(mask & UNIQUE_MOUNT.bits(), 0, "which nobody asked for");
+        assert_ne!(mask & StatxFlags::MNT_ID.bits(), 0, "which always comes");
+        let (_, mask) = ask(memory(), EMPTY, UNIQUE_MOUNT).unwrap();
+        assert_ne!(mask & UNIQUE_MOUNT.bits(), 0);
+        let nature = |path| ask(File::open(path).unwrap().into(), EMPTY, basic).unwrap().0;
+        assert_eq!(nature("/proc/self/comm"), (Nature::Local, true));
+        assert_eq!(nature("/dev/null"), (Nature::Ready, false));
+        assert!(ask(memory(), EMPTY | AtFlags::STATX_FORCE_SYNC, basic).is_none());
+        assert!(ask(memory(), none, basic).is_none(), "an error is for the user's own question");
+    }
+
+    const EMPTY: AtFlags = AtFlags::EMPTY_PATH;
 
     #[test]
     fn a_nature_survives_as_a_byte() {

@@ -1,5 +1,6 @@
 //! What a file system says of a file.
 
+use std::cell::Cell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::path::Path;
@@ -30,7 +31,39 @@ pub struct Statx {
     path: PathArg,
     flags: AtFlags,
     mask: StatxFlags,
-    answer: MaybeUninit<rustix::fs::Statx>,
+    answer: Answer,
+}
+
+/// What the kernel writes: on the heap, as it is four times as large as the rest. `None` only while
+/// it is dropped.
+#[derive(Debug)]
+struct Answer(Option<Box<MaybeUninit<rustix::fs::Statx>>>);
+
+thread_local! {
+    /// A thread keeps the memory of one answer for its next question.
+    static SPARE: Cell<Option<Box<MaybeUninit<rustix::fs::Statx>>>> = const { Cell::new(None) };
+}
+
+impl Answer {
+    fn zeroed() -> Self {
+        // A thread that ends has none any more.
+        let mut answer = SPARE.try_with(Cell::take).ok().flatten();
+        match &mut answer {
+            Some(spare) => **spare = MaybeUninit::zeroed(),
+            None => answer = Some(Box::new(MaybeUninit::zeroed())),
+        }
+        Self(answer)
+    }
+
+    fn place(&mut self) -> &mut MaybeUninit<rustix::fs::Statx> {
+        self.0.as_mut().expect("it is not being dropped")
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let _ = SPARE.try_with(|spare| spare.set(self.0.take()));
+    }
 }
 
 impl Statx {
@@ -38,7 +71,7 @@ impl Statx {
     #[doc(alias = "stat")]
     pub fn new(dir: impl Into<At>, path: impl AsRef<Path>) -> Self {
         let (dir, path) = (dir.into(), PathArg::new(path));
-        let answer = MaybeUninit::zeroed();
+        let answer = Answer::zeroed();
         Self { dir, path, flags: AtFlags::empty(), mask: Stat::EVERYTHING, answer }
     }
 
@@ -66,8 +99,8 @@ impl Statx {
     }
 }
 
-// SAFETY: names the path, which is on the heap, `answer`, which is part of the op, and the
-// directory, of which it owns a lease.
+// SAFETY: names the path and the answer, which are on the heap and the op's own, and the directory,
+// of which it owns a lease.
 unsafe impl Op for Statx {
     type Output = io::Result<Stat>;
     const CODE: Opcode = Opcode::STATX;
@@ -85,18 +118,15 @@ unsafe impl Op for Statx {
         if !self.path.is_empty() || !self.flags.contains(AtFlags::EMPTY_PATH) {
             return None;
         }
-        let told = self.dir.lease()?.stat_at_once(self.flags, self.mask)?;
+        let told = self.dir.lease()?.stat_at_once(self.flags, self.mask, self.answer.place())?;
         self.dir = CWD; // It is not needed any more: a close need not wait for whoever takes this.
-        Some(told.map(|answer| {
-            self.answer.write(answer);
-            0
-        }))
+        Some(told.map(|()| 0))
     }
 
     fn encode(&mut self, sqe: &mut Sqe) {
         sqe.fd = self.dir.raw();
         sqe.addr = self.path.address();
-        sqe.off = address(self.answer.as_mut_ptr());
+        sqe.off = address(self.answer.place().as_mut_ptr());
         sqe.len = self.mask.bits();
         sqe.op_flags = self.flags.bits();
     }
@@ -105,9 +135,9 @@ unsafe impl Op for Statx {
         self.dir.let_go(leases);
     }
 
-    fn decode(self, result: io::Result<u32>) -> io::Result<Stat> {
+    fn decode(mut self, result: io::Result<u32>) -> io::Result<Stat> {
         // SAFETY: plain numbers, zeroed in `new`; what the kernel wrote since are numbers too.
-        result.map(|_| Stat::new(unsafe { self.answer.assume_init() }))
+        result.map(|_| Stat::new(*unsafe { self.answer.place().assume_init_ref() }))
     }
 }
 
@@ -148,5 +178,20 @@ mod tests {
             Statx::of(&fd).mask(StatxFlags::SIZE),
             "Statx dir=3 path=ptr answer=ptr mask=SIZE flags=EMPTY_PATH",
         );
+    }
+    #[test]
+    fn the_memory_of_an_answer_is_used_again_and_says_nothing_of_the_last() {
+        let mut first = Answer::zeroed();
+        let at = first.place().as_ptr();
+        // SAFETY: plain numbers, zeroed.
+        unsafe { first.place().assume_init_mut() }.stx_size = 7;
+        drop(first);
+        let [mut second, mut third] = [(); 2].map(|()| Answer::zeroed());
+        assert_eq!(second.place().as_ptr(), at);
+        assert_ne!(third.place().as_ptr(), at, "in use");
+        for mut answer in [second, third] {
+            // SAFETY: plain numbers, zeroed.
+            assert_eq!(unsafe { answer.place().assume_init_ref() }.stx_size, 0);
+        }
     }
 }

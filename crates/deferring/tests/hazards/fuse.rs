@@ -1,7 +1,8 @@
 //! A file system whose reads hang until its server is told to answer: FUSE, over `/dev/fuse`.
 //!
-//! A file named `hung…` (with a number, as `hung7`) holds its reads, one named `fine` answers. Both
-//! are a page of `x`. Nothing can be written, made or listed.
+//! A file named `hung…` (with a number, as `hung7`) holds its reads, one named `fine` answers, and
+//! one named `stale` holds whoever asks what it is. All are a page of `x`. Nothing can be written,
+//! made or listed.
 //!
 //! The server is a fork of this process that has no descriptor but its own three. A thread would
 //! not do: a process with a hung read cannot exit before the server answers, nor can its server
@@ -42,7 +43,7 @@ pub(crate) struct Fuse {
 #[derive(Clone)]
 pub(crate) struct Control {
     orders: Arc<OwnedFd>,
-    /// A byte for each read that is held, or was.
+    /// A byte for each question that is held, or was.
     held: Arc<OwnedFd>,
 }
 
@@ -95,7 +96,7 @@ impl Control {
         rustix::io::write(&*self.orders, b"a").expect("the server is there");
     }
 
-    /// How many reads have hung so far.
+    /// How many reads, or others, have hung so far.
     pub(crate) fn held(&self) -> usize {
         usize::try_from(rustix::io::ioctl_fionread(&*self.held).expect("a pipe")).expect("few")
     }
@@ -165,11 +166,17 @@ struct Server {
     waiting: [Option<Held>; WAITING_MAX],
 }
 
-/// A read that waits: its name, and how much it wants.
+/// Who waits, by name, and for what.
 #[derive(Clone, Copy)]
 struct Held {
     unique: u64,
-    size: usize,
+    wants: Wants,
+}
+
+#[derive(Clone, Copy)]
+enum Wants {
+    Data(usize),
+    Attributes(u64),
 }
 
 /// What the kernel asks; `struct fuse_in_header` and what follows it.
@@ -182,6 +189,7 @@ struct Request<'a> {
 
 const ROOT: u64 = 1;
 const FINE: u64 = 2;
+const STALE: u64 = 3;
 /// And all above.
 const HUNG: u64 = 100;
 
@@ -244,9 +252,7 @@ impl Server {
         let n = unsafe { libc::read(self.orders, order.as_mut_ptr().cast(), 1) };
         self.answers = true;
         let waiting = std::mem::replace(&mut self.waiting, [None; WAITING_MAX]);
-        for Held { unique, size } in waiting.into_iter().flatten() {
-            self.data(unique, size);
-        }
+        waiting.into_iter().flatten().for_each(|held| self.give(held));
         n == 1
     }
 
@@ -255,9 +261,16 @@ impl Server {
         match request.opcode {
             INIT => self.init(unique),
             LOOKUP => self.lookup(request),
-            GETATTR => Reply::ok(unique).u64(0).u64(0).attributes(request.node).send(self.device),
+            GETATTR => {
+                let wants = Wants::Attributes(request.node);
+                self.give_or_hold(Held { unique, wants }, request.node == STALE);
+            }
             OPEN => Reply::ok(unique).u64(0).u32(0).u32(0).send(self.device),
-            READ => self.read(request),
+            READ => {
+                let size = request.body.get(16..20).map_or(0, |bytes| u32_of(bytes) as usize);
+                let wants = Wants::Data(size);
+                self.give_or_hold(Held { unique, wants }, request.node >= HUNG);
+            }
             STATFS => Reply::ok(unique).zeros(80).send(self.device),
             RELEASE | FLUSH => Reply::ok(unique).send(self.device),
             // Not answered. One who is interrupted goes on waiting.
@@ -279,30 +292,35 @@ impl Server {
         let node = match name.strip_prefix(b"hung") {
             Some(digits) => HUNG + number(digits),
             None if name == b"fine" => FINE,
+            None if name == b"stale" => STALE,
             None => return Reply::error(request.unique, libc::ENOENT).send(self.device),
         };
-        // Names and attributes are good for an hour.
-        let reply = Reply::ok(request.unique).u64(node).u64(0).u64(3600).u64(3600).u64(0);
+        // Names and attributes are good for an hour, or attributes no longer than this.
+        let good = if node == STALE { 0 } else { 3600 };
+        let reply = Reply::ok(request.unique).u64(node).u64(0).u64(3600).u64(good).u64(0);
         reply.attributes(node).send(self.device);
     }
 
-    fn read(&mut self, request: &Request<'_>) {
-        let size = request.body.get(16..20).map_or(0, |bytes| u32_of(bytes) as usize);
-        let held = Held { unique: request.unique, size };
-        if self.answers || request.node < HUNG {
-            return self.data(held.unique, held.size);
+    fn give_or_hold(&mut self, held: Held, hold: bool) {
+        if self.answers || !hold {
+            return self.give(held);
         }
         match self.waiting.iter_mut().find(|place| place.is_none()) {
             Some(place) => *place = Some(held),
-            None => return Reply::error(request.unique, libc::EBUSY).send(self.device),
+            None => return Reply::error(held.unique, libc::EBUSY).send(self.device),
         }
         // SAFETY: one byte, of ours.
         unsafe { libc::write(self.held, c"h".as_ptr().cast(), 1) };
     }
 
-    /// Answers a read; each file is as long as the longest read gets.
-    fn data(&self, unique: u64, size: usize) {
-        Reply::ok(unique).put(&[b'x'; PAGE][..size.min(PAGE)]).send(self.device);
+    /// Each file is as long as the longest read gets.
+    fn give(&self, Held { unique, wants }: Held) {
+        let reply = Reply::ok(unique);
+        let reply = match wants {
+            Wants::Data(size) => reply.put(&[b'x'; PAGE][..size.min(PAGE)]),
+            Wants::Attributes(node) => reply.u64(0).u64(0).attributes(node),
+        };
+        reply.send(self.device);
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! Such a read cannot be cancelled, and the thread that submitted it cannot exit before the server
 //! answers. The drop of the ring gives up at its deadline all the same; what the kernel still has
-//! is leaked, counted, and never freed.
+//! is leaked, counted, and never freed. And nobody is made to wait for such a server by asking what
+//! a file of it is.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
-use deferring::op::Read;
+use deferring::op::{Read, Statx};
 use deferring::{
     AtFlags, BufResult, CWD, CancelOutcome, Fd, Handle, Ring, RingError, StatxFlags, leaked_ops,
 };
@@ -55,6 +56,43 @@ fn the_ring_ends(reads: Reads, way: Way) {
          {DEADLINE:?}), {} ops are leaked ({reads:?} reads, {way:?})",
         leaked_ops()
     ));
+}
+
+#[test]
+fn h10_whoever_asks_of_a_file_whose_server_hangs_goes_on_by_hand() {
+    in_a_process_of_its_own(this_test!(), || nobody_asks_the_server(Way::ByHand));
+}
+
+#[test]
+fn h10_whoever_asks_of_a_file_whose_server_hangs_goes_on_under_block_on() {
+    in_a_process_of_its_own(this_test!(), || nobody_asks_the_server(Way::BlockOn));
+}
+
+fn nobody_asks_the_server(way: Way) {
+    let hazard = Hazard::begin(10);
+    let fuse = match Fuse::mount(Reads::Async) {
+        Ok(fuse) => fuse,
+        Err(needs) => return skipped(&needs),
+    };
+    let (stale, again, control) = (fuse.open("stale"), fuse.open("stale"), fuse.control());
+    let local = Fd::from(fs::File::open("/").unwrap());
+    // A question that blocks is let go by the end of `fuse`, which is here.
+    bounded(move || {
+        let ring = builder().build().unwrap();
+        // What is mounted is known from here on, so that a new descriptor is asked everything.
+        way.finish(&ring, ring.queue(Statx::of(&local))).unwrap();
+        let asked: Vec<_> = [&stale, &again].map(|fd| ring.queue(Statx::of(fd))).into();
+        assert_eq!(control.held(), 0, "it was asked, when that was queued");
+        ring.submit().unwrap();
+        way.turn_until(&ring, || control.held() == 2);
+        way.finish(&ring, ring.nop()).unwrap();
+        assert!(asked.iter().all(|stat| !stat.is_done()), "nobody has answered");
+        control.answer();
+        for stat in way.finish_all(&ring, asked) {
+            assert_eq!(stat.unwrap().size(), Some(PAGE as u64));
+        }
+    });
+    hazard.saw(format_args!("2 questions hung in FUSE, which others did not wait for ({way:?})"));
 }
 
 /// How long the drop took, before anybody answered.

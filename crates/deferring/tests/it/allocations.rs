@@ -7,10 +7,10 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use deferring::op::Read;
-use deferring::{BufResult, Fd, Handle, Ring};
+use deferring::op::{Op, Read, Statx};
+use deferring::{BufResult, CWD, Fd, Handle, Mode, OFlags, ResolveFlags, Ring};
 
-use crate::support::{Came, builder, poll_once, run};
+use crate::support::{Came, builder, has_io_uring, poll_once, run};
 
 const DEPTH: usize = 32;
 const READS: usize = 100_000;
@@ -74,6 +74,48 @@ fn a_hundred_thousand_reads_under_block_on_allocate_nothing_once_warm() {
         }),
     );
     assert_eq!(allocated, 0, "allocations in {READS} reads");
+}
+
+#[test]
+fn a_thousand_statx_one_after_the_other_allocate_nothing_once_warm() {
+    let ring = ring();
+    let dir = Fd::from(std::fs::File::open("/").unwrap());
+    let ask = async |times| {
+        for _ in 0..times {
+            let stat = ring.queue(Statx::of(&dir).in_worker()).await.unwrap();
+            assert!(stat.file_type().unwrap().is_dir());
+        }
+    };
+    let allocated = run(&ring, async {
+        ask(WARM).await;
+        let before = allocated_here();
+        ask(1000).await;
+        allocated_here() - before
+    });
+    assert_eq!(allocated, 0, "allocations in 1000 questions");
+}
+
+#[test]
+fn a_thousand_answers_at_once_allocate_nothing_once_warm() {
+    if !has_io_uring("to be passed by") {
+        return;
+    }
+    let ring = ring();
+    let memory = rustix::fs::memfd_create("memory", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    let fd = Fd::from(memory);
+    let ask = |times| {
+        for _ in 0..times {
+            let stat = ring.queue(Statx::of(&fd));
+            assert!(stat.try_take().expect("at once").unwrap().file_type().unwrap().is_file());
+        }
+    };
+    ask(1);
+    assert_eq!(counted(|| ask(1000)), 0, "allocations in 1000 answers");
+    // What was refused is kept in the same way, whatever it is.
+    let refused = ring.openat2(CWD, "a\0b", OFlags::RDONLY, Mode::empty(), ResolveFlags::empty());
+    ask(1);
+    assert!(refused.try_take().unwrap().is_err());
+    ask(1);
 }
 
 /// With one thread at most, where there is no io_uring: one that comes later is not of the ring's

@@ -302,6 +302,57 @@ fn c40_of_an_open_local_file_it_is_answered_when_it_is_queued() {
     assert_eq!(refused(finish(&ring, ring.queue(Statx::of(&fd)))), Errno::BADF);
 }
 
+#[test]
+fn c40_an_answer_at_once_is_the_one_that_comes_through_the_ring() {
+    if !has_io_uring("to be passed by") {
+        return;
+    }
+    const UNIQUE_MOUNT: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+    let (ring, (place, path)) = (ring(), rich_file());
+    let file = || Fd::from(File::open(&path).unwrap());
+    let dir = || Fd::from(File::open(place.path()).unwrap());
+    let in_memory = memory();
+    let same = || Fd::from(in_memory.try_clone().unwrap());
+    // Each is new to us twice: the first question tells what it is, too.
+    let makers: [(&str, &dyn Fn() -> Fd); 3] = [("file", &file), ("dir", &dir), ("memory", &same)];
+    let nothing = AtFlags::empty();
+    for (what, make) in makers {
+        for mask in [
+            Stat::EVERYTHING,
+            StatxFlags::BASIC_STATS,
+            StatxFlags::BASIC_STATS | StatxFlags::BTIME,
+            StatxFlags::MNT_ID,
+            StatxFlags::SIZE,
+            UNIQUE_MOUNT,
+            Stat::EVERYTHING | UNIQUE_MOUNT,
+        ] {
+            for fresh in [nothing, AtFlags::STATX_FORCE_SYNC, AtFlags::STATX_DONT_SYNC] {
+                let fd = make();
+                let ask = || Statx::of(&fd).mask(mask).flags(AtFlags::EMPTY_PATH | fresh);
+                let [new, known] = [(); 2].map(|()| ring.queue(ask()));
+                let by_ring = finish(&ring, ring.queue(ask().in_worker())).unwrap();
+                for at_once in [new, known] {
+                    let is_done = at_once.is_done();
+                    let told = finish(&ring, at_once).unwrap();
+                    assert_eq!(fields(&told), fields(&by_ring), "{what} {mask:?} {fresh:?}");
+                    assert!(is_done || what != "memory", "{mask:?} {fresh:?}");
+                }
+            }
+        }
+    }
+}
+
+/// All that was said.
+fn fields(stat: &Stat) -> impl PartialEq + std::fmt::Debug {
+    let attributes = ATTRIBUTES.map(|(attribute, _)| stat.attribute(attribute));
+    (
+        (stat.mask(), stat.file_type(), stat.mode(), stat.nlink(), stat.uid(), stat.gid()),
+        (stat.atime(), stat.mtime(), stat.ctime(), stat.btime()),
+        (stat.ino(), stat.size(), stat.blocks(), stat.mnt_id(), stat.direct_align()),
+        (stat.blksize(), stat.dev(), stat.rdev(), attributes),
+    )
+}
+
 fn memory() -> OwnedFd {
     rustix::fs::memfd_create("memory", rustix::fs::MemfdFlags::CLOEXEC).unwrap()
 }
