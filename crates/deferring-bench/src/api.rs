@@ -140,14 +140,14 @@ pub(crate) fn full(n: usize, buf: Vec<u8>) -> io::Result<Vec<u8>> {
 /// `our_lane`, which is `lane`, for a ring whose futures are known to be `Send`.
 macro_rules! our_lane {
     () => {
-        async fn our_lane(
+        fn our_lane(
             self,
             ours: crate::ours::Ours,
             file: Option<deferring::Fd>,
             lane: usize,
             ops: usize,
-        ) -> anyhow::Result<()> {
-            self.lane(ours, file, lane, ops).await
+        ) -> impl Future<Output = anyhow::Result<()>> + Send + 'static {
+            self.lane(ours, file, lane, ops)
         }
     };
 }

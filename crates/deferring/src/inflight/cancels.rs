@@ -101,7 +101,7 @@ impl Inflight {
             Which::Using(fd) => {
                 let vtable = row.vtable.expect("an op that is out has a vtable");
                 // SAFETY: the cell of a row that is out holds its op, of this vtable's type.
-                unsafe { (vtable.uses)(self.cells.at(index), fd) }
+                unsafe { (vtable.uses)(self.cells.at_if_any(index), fd) }
             }
         }
     }

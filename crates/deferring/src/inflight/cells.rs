@@ -2,7 +2,8 @@
 //!
 //! An op that fits is stored in its cell; a larger one in a box, and the cell holds the box. The
 //! kernel is given addresses into cells (a timespec, an `open_how`), so a cell's address is final,
-//! and Rust never forms a reference to a whole cell. Not: which cells are in use (`table.rs`).
+//! and Rust never forms a reference to a whole cell. Of some ops nothing is kept (`Op::BLANK`): they
+//! need no cell. Not: which cells are in use (`table.rs`).
 #![allow(unsafe_code)] // Ops are stored without their type.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
@@ -22,7 +23,8 @@ struct Cell(MaybeUninit<[u8; CELL_BYTES]>);
 
 const PAGE: Layout = Layout::new::<[Cell; PAGE_CELLS]>();
 
-/// What the ring does with an op whose type it has forgotten.
+/// What the ring does with an op whose type it has forgotten. If nothing is kept of it
+/// ([`Op::BLANK`]), none of these looks at its cell.
 pub(crate) struct Vtable {
     pub(crate) opcode: Opcode,
     /// Whether the op may be sent again.
@@ -112,18 +114,25 @@ impl<T: Op> VtableOf<T> {
     };
 
     unsafe fn uses(cell: NonNull<u8>, fd: &Fd) -> bool {
+        if T::BLANK.is_some() {
+            return false;
+        }
         // SAFETY: the caller promises a live `T`. The kernel may write into parts of it, which
         // `Op::uses` is not to look at.
         unsafe { locate::<T>(cell).as_ref() }.uses(fd)
     }
 
     unsafe fn encode(cell: NonNull<u8>, sqe: &mut Sqe) {
+        assert!(T::BLANK.is_none(), "an op without a cell never goes to the kernel");
         // SAFETY: the caller promises a live `T` in the cell; the table's lock makes the access
         // exclusive, and the kernel has no SQE of it.
         unsafe { locate::<T>(cell).as_mut() }.encode(sqe);
     }
 
     unsafe fn let_go(cell: NonNull<u8>, leases: &mut Vec<Lease>) {
+        if T::BLANK.is_some() {
+            return;
+        }
         // SAFETY: the caller promises a live `T` that the kernel has let go of; the table's lock
         // makes the access exclusive.
         unsafe { locate::<T>(cell).as_mut() }.let_go(leases);
@@ -172,9 +181,13 @@ unsafe fn put<T: Op>(cell: NonNull<u8>, moving: &mut Moving<T>) {
 /// Takes the op out; the cell is empty afterwards.
 ///
 /// # Safety
-/// The cell holds a live `T`, and the kernel has let go of it.
+/// The cell holds a live `T`, or `T` is kept in none ([`Op::BLANK`]), and the kernel has let go of
+/// it.
 #[inline]
 pub(crate) unsafe fn take<T: Op>(cell: NonNull<u8>) -> T {
+    if let Some(blank) = T::BLANK {
+        return blank();
+    }
     // SAFETY: passed on.
     let op = unsafe { locate::<T>(cell) };
     if fits::<T>() {
@@ -203,6 +216,9 @@ impl Corpse {
     }
 }
 
+/// What stands for the cell of an op that has none. Nobody writes there.
+static NO_CELL: Cell = Cell(MaybeUninit::zeroed());
+
 /// All cells of a ring, in pages.
 pub(crate) struct Cells {
     pages: Vec<NonNull<u8>>,
@@ -229,6 +245,18 @@ impl Cells {
         unsafe { self.pages[page].add(cell * CELL_BYTES) }
     }
 
+    /// The same, for an op that may have none ([`Op::BLANK`]): then nobody looks at what is there.
+    pub(crate) fn at_if_any(&self, index: u32) -> NonNull<u8> {
+        let has_page = self.pages.len() > index as usize / PAGE_CELLS;
+        if has_page { self.at(index) } else { NonNull::from(&NO_CELL).cast() }
+    }
+
+    /// The same, where the op's type is known.
+    #[inline]
+    pub(crate) fn of<T: Op>(&self, index: u32) -> NonNull<u8> {
+        if T::BLANK.is_some() { NonNull::from(&NO_CELL).cast() } else { self.at(index) }
+    }
+
     /// Makes the cell's page, if it is new.
     #[inline]
     fn make(&mut self, index: u32) {
@@ -246,12 +274,16 @@ impl Cells {
         }
     }
 
-    /// Stores an op.
+    /// Stores an op, if it is to be kept at all.
     ///
     /// # Safety
     /// The cell of this index is empty.
     #[inline]
     pub(crate) unsafe fn put<T: Op>(&mut self, index: u32, moving: &mut Moving<T>) {
+        if T::BLANK.is_some() {
+            const { assert!(T::BLANK.is_none() || !std::mem::needs_drop::<T>(), "it owns nothing") };
+            return;
+        }
         self.make(index);
         // SAFETY: passed on; `&mut self` keeps others away.
         unsafe { put(self.at(index), moving) }
@@ -269,7 +301,7 @@ impl Cells {
         result: i32,
     ) -> Corpse {
         // SAFETY: the cell is readable in whole, and `Cell` does not ask that it be initialised.
-        let bytes = unsafe { self.at(index).cast::<Cell>().read() };
+        let bytes = unsafe { self.at_if_any(index).cast::<Cell>().read() };
         Corpse { bytes, vtable, result }
     }
 
@@ -286,7 +318,7 @@ impl Drop for Cells {
             return;
         }
         for page in self.pages.drain(..) {
-            // SAFETY: made by `at` with this layout, and freed nowhere else.
+            // SAFETY: made by `grow` with this layout, and freed nowhere else.
             unsafe { dealloc(page.as_ptr(), PAGE) }
         }
     }

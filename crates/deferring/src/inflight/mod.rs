@@ -333,7 +333,7 @@ impl Inflight {
             self.table.release(index);
             // SAFETY: a row that was done holds its op; the handle's type is the op's, as only
             // `insert` makes tokens for handles; the last CQE is behind us.
-            let op = unsafe { cells::take::<T>(self.cells.at(index)) };
+            let op = unsafe { cells::take::<T>(self.cells.of::<T>(index)) };
             return Taken::Ready(op, result);
         }
         let (state, then) = step(row.state, Event::Take);
@@ -518,7 +518,7 @@ impl Inflight {
             let vtable = row.vtable.expect("an op that is done has a vtable");
             // SAFETY: the cell holds the op, and the kernel has had its last word, or never heard
             // of it.
-            unsafe { (vtable.let_go)(self.cells.at(index), &mut after.leases) };
+            unsafe { (vtable.let_go)(self.cells.at_if_any(index), &mut after.leases) };
         }
         if let Some(waker) = row.waker.take() {
             after.wakers.push(waker);

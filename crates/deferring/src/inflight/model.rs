@@ -1,17 +1,19 @@
 //! The table against a model: random lives of many ops, with every promise checked at each step.
 //!
 //! A kernel of a few lines holds what was admitted and answers in any order. Each op carries a
-//! witness that says where it is and panics if it is dropped while the kernel holds it.
+//! witness that says where it is and panics if it is dropped while the kernel holds it. Among them
+//! are sleeps, which have rows like the others, and no cells.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::task::Waker;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::{After, CANCELED, Inflight, Moving, Taken, Token};
-use crate::op::{Class, Cqe, Op, Opcode, Place, Sqe};
+use crate::op::{Class, Cqe, Op, Opcode, Place, Sleep, Sqe};
 use crate::sync::Arc;
 
 const PLACE: Place = Place::of(Class::Control);
@@ -58,11 +60,18 @@ unsafe impl<const N: usize> Op for Witness<N> {
     }
 }
 
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Small,
+    Large,
+    Sleep(Duration),
+}
+
 #[derive(Clone, Copy)]
 struct Held {
     token: Token,
     name: u64,
-    large: bool,
+    what: What,
 }
 
 #[derive(Default)]
@@ -78,6 +87,11 @@ struct World {
     kernel: Kernel,
     handles: Vec<Held>,
     queued: Vec<u64>,
+    /// Sleeps that have not ended, and until when.
+    asleep: Vec<(u64, Duration)>,
+    /// Sleeps that have, and how.
+    awake: HashMap<u64, i32>,
+    now: Duration,
     next: u64,
 }
 
@@ -85,12 +99,22 @@ impl World {
     fn new() -> Self {
         ALIVE.with_borrow_mut(HashMap::clear);
         let inflight = Inflight::new(Arc::default(), 100);
-        Self { inflight, kernel: Kernel::default(), handles: vec![], queued: vec![], next: 1 }
+        Self {
+            inflight,
+            kernel: Kernel::default(),
+            handles: vec![],
+            queued: vec![],
+            asleep: vec![],
+            awake: HashMap::new(),
+            now: Duration::ZERO,
+            next: 1,
+        }
     }
 
     fn run(&mut self, step: Step) {
         match step {
-            Step::Insert(large) => self.insert(large),
+            Step::Insert(what, count) => (0..count).for_each(|_| self.insert(what)),
+            Step::Pass(time) => self.pass(time),
             Step::Admit => self.admit(),
             Step::Answer(which, result) => self.answer(which, result),
             Step::Take(which) => self.take(which),
@@ -100,16 +124,44 @@ impl World {
         self.bury();
     }
 
-    fn insert(&mut self, large: bool) {
+    fn insert(&mut self, what: What) {
         let name = self.next;
         self.next += 1;
-        let token = if large {
-            self.inflight.insert(&mut Moving::new(Large::new(name)), &PLACE)
-        } else {
-            self.inflight.insert(&mut Moving::new(Small::new(name)), &PLACE)
+        let token = match what {
+            What::Small => self.inflight.insert(&mut Moving::new(Small::new(name)), &PLACE),
+            What::Large => self.inflight.insert(&mut Moving::new(Large::new(name)), &PLACE),
+            What::Sleep(time) => {
+                let until = self.now + time;
+                self.asleep.push((name, until));
+                let mut sleep = Moving::new(Sleep::new(time));
+                self.inflight.insert_asleep(&mut sleep, &PLACE, until)
+            }
         };
-        self.queued.push(name);
-        self.handles.push(Held { token, name, large });
+        if !matches!(what, What::Sleep(_)) {
+            self.queued.push(name);
+        }
+        self.handles.push(Held { token, name, what });
+    }
+
+    /// Those that have slept long enough end, and no others.
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        let now = self.now;
+        let (over, asleep) = self.asleep.iter().partition::<Vec<_>, _>(|(_, until)| *until <= now);
+        self.asleep = asleep;
+        self.awake.extend(over.iter().map(|(name, _)| (*name, 0)));
+        self.inflight.expire(now, &mut After::default());
+        assert_eq!(self.inflight.take_ended_unseen(), over.len());
+        let (alarm, first) = (self.inflight.next_deadline(), self.asleep.iter().map(|(_, at)| at));
+        assert!(first.min().is_none_or(|_| alarm.is_some_and(|alarm| alarm > now)));
+    }
+
+    /// The user ended it, or gave it up.
+    fn wake(&mut self, name: u64) {
+        if let Some(at) = self.asleep.iter().position(|(asleep, _)| *asleep == name) {
+            self.asleep.swap_remove(at);
+            self.awake.insert(name, CANCELED);
+        }
     }
 
     fn admit(&mut self) {
@@ -147,9 +199,12 @@ impl World {
             return;
         }
         let which = which % self.handles.len();
-        let Held { token, name, large } = self.handles[which];
-        let over =
-            if large { self.take_as::<400>(token, name) } else { self.take_as::<16>(token, name) };
+        let Held { token, name, what } = self.handles[which];
+        let over = match what {
+            What::Small => self.take_as::<16>(token, name),
+            What::Large => self.take_as::<400>(token, name),
+            What::Sleep(_) => self.take_sleep(token, name),
+        };
         if over {
             self.handles.remove(which);
         }
@@ -167,6 +222,16 @@ impl World {
         }
     }
 
+    fn take_sleep(&mut self, token: Token, name: u64) -> bool {
+        let over = match self.inflight.take::<Sleep>(token, None) {
+            Taken::Ready(_, result) => Some(result),
+            Taken::Pending => None,
+            Taken::Lost | Taken::WakerNeeded => unreachable!("the ring is there; nobody polls"),
+        };
+        assert_eq!(over, self.awake.remove(&name));
+        over.is_some()
+    }
+
     fn let_go(&mut self, which: usize, detach: bool) {
         if self.handles.is_empty() {
             return;
@@ -176,6 +241,7 @@ impl World {
         drop(self.inflight.let_go(held.token, detach, &mut After::default()));
         if !detach {
             self.queued.retain(|&name| name != held.name);
+            self.wake(held.name);
         }
         self.bury();
     }
@@ -187,6 +253,7 @@ impl World {
         let held = self.handles[which % self.handles.len()];
         self.inflight.cancel(held.token, &mut After::default());
         self.queued.retain(|&name| name != held.name);
+        self.wake(held.name);
         let mut waker = Some(Waker::noop().clone());
         let _ = self.inflight.cancel_outcome(held.token, &mut waker);
     }
@@ -199,7 +266,7 @@ impl World {
 
     fn check(&self) {
         let pending = self.inflight.pending();
-        assert_eq!(pending.queued, self.queued.len());
+        assert_eq!(pending.queued, self.queued.len() + self.asleep.len());
         let ops = self.kernel.owes.iter().filter(|(_, name)| name.is_some()).count();
         assert_eq!(pending.in_kernel, ops);
     }
@@ -213,6 +280,8 @@ impl World {
             self.answer(0, 0);
             self.bury();
         }
+        self.pass(LONG);
+        self.bury();
         while !self.handles.is_empty() {
             self.take(0);
         }
@@ -222,9 +291,13 @@ impl World {
     }
 }
 
+/// Longer than any sleep.
+const LONG: Duration = Duration::from_secs(3600);
+
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Insert(bool),
+    Insert(What, usize),
+    Pass(Duration),
     Admit,
     Answer(usize, i32),
     Take(usize),
@@ -234,8 +307,12 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let which = 0usize..64;
+    let micros = || prop_oneof![0u64..2000, 0u64..100_000].prop_map(Duration::from_micros);
     prop_oneof![
-        3 => any::<bool>().prop_map(Step::Insert),
+        3 => prop::sample::select(vec![What::Small, What::Large]).prop_map(|w| Step::Insert(w, 1)),
+        // So many that they are not all in a heap.
+        2 => (micros(), 1usize..20).prop_map(|(time, n)| Step::Insert(What::Sleep(time), n)),
+        2 => micros().prop_map(Step::Pass),
         4 => Just(Step::Admit),
         // A cancel may be answered by any of these; an op takes the value as its result.
         4 => (which.clone(), prop::sample::select(vec![0, 1, -2, -114])).prop_map(|(w, r)| Step::Answer(w, r)),
@@ -274,11 +351,12 @@ proptest! {
         let leaked = world.inflight.ring_gone(CANCELED, &mut After::default());
         world.bury();
         prop_assert_eq!(leaked, held);
-        for Held { token, large, .. } in std::mem::take(&mut world.handles) {
-            let over = if large {
-                world.inflight.take::<Large>(token, None).is_over()
-            } else {
-                world.inflight.take::<Small>(token, None).is_over()
+        for Held { token, what, .. } in std::mem::take(&mut world.handles) {
+            let inflight = &mut world.inflight;
+            let over = match what {
+                What::Small => inflight.take::<Small>(token, None).is_over(),
+                What::Large => inflight.take::<Large>(token, None).is_over(),
+                What::Sleep(_) => inflight.take::<Sleep>(token, None).is_over(),
             };
             prop_assert!(over, "each handle has an answer");
         }

@@ -111,6 +111,11 @@ pub unsafe trait Op: std::marker::Send + Sized + 'static {
     /// again. False for what must not happen twice.
     const AGAIN: bool = true;
 
+    /// Makes what is as good as this op once it is queued, if that never goes to the kernel and owns
+    /// nothing: nothing of it is kept then, and `decode` is asked of what this makes. See [`Sleep`].
+    #[doc(hidden)]
+    const BLANK: Option<fn() -> Self> = None;
+
     /// Refuses what the kernel must not be asked. A refused op never gets a slot; its handle is
     /// ready at once, with this error.
     ///

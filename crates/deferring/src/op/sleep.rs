@@ -39,6 +39,8 @@ unsafe impl Op for Sleep {
     type Output = io::Result<()>;
     // What an op has that asks for nothing.
     const CODE: Opcode = Opcode::NOP;
+    // The ring has its time.
+    const BLANK: Option<fn() -> Self> = Some(|| Self::new(Duration::ZERO));
 
     fn place(&self) -> Place {
         Place::of(super::Class::Control)

@@ -330,8 +330,12 @@ impl Shared {
         if let Some(until) = until {
             core.inflight.set_deadline(token, until);
         }
+        // Who sleeps until before that has nothing to do about a sleep.
+        let in_time = asleep.is_some() && self.seat.is_asleep() && !core.has_own_to_send();
         drop(core);
-        self.seat.call_sleeper();
+        if !in_time {
+            self.seat.call_sleeper();
+        }
         planted::slow_op(self);
         Ok(token)
     }

@@ -138,6 +138,23 @@ fn sleeps_end_on_a_thread_of_the_rings_own_whoever_asks() {
 }
 
 #[test]
+fn a_sleep_that_ends_after_another_wakes_no_thread_when_it_is_queued() {
+    bounded(|| {
+        let ring = builder().start().unwrap();
+        let mut sleeps = vec![ring.sleep(LATE)];
+        for _ in 0..50 {
+            // Most often the thread is asleep by then.
+            std::thread::sleep(Duration::from_millis(1));
+            sleeps.push(ring.sleep(2 * LATE));
+        }
+        let enters = ring.stats().enters;
+        assert!(enters < 25, "{enters} enters for 51 sleeps");
+        futures_executor::block_on(ring.sleep(SOON)).unwrap();
+        assert!(sleeps.iter().all(|sleep| !sleep.is_done()));
+    });
+}
+
+#[test]
 fn what_nobody_takes_of_a_sleep_is_freed() {
     bounded(|| {
         let ring = ring();
