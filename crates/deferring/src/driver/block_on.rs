@@ -126,7 +126,8 @@ fn turn(shared: &Shared, call: &Call, found: &mut Found) {
     }
     if shared.seat.host.is_elsewhere() {
         // Nobody else may.
-        if !call.is_woken() {
+        let seat = &shared.seat;
+        if !call.is_woken() && !seat.host.look_out(seat.is_asleep(), || call.is_woken()) {
             thread::park();
         }
         return;
