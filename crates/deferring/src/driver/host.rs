@@ -97,12 +97,12 @@ impl Host {
     }
 
     /// Whether a thread of the ring's own turns it, and no other may.
-    fn is_kept(&self) -> bool {
+    pub(crate) fn is_kept(&self) -> bool {
         self.drives() && !self.in_place.load(Ordering::Relaxed)
     }
 
     /// The same, and this is another.
-    pub(super) fn is_elsewhere(&self) -> bool {
+    pub(crate) fn is_elsewhere(&self) -> bool {
         self.is_kept() && self.thread.get().is_none_or(|thread| *thread != thread::current().id())
     }
 
@@ -266,9 +266,13 @@ fn take_turn(shared: &Shared, send: impl FnOnce(&Shared) -> Result<(), Errno>) -
 }
 
 /// What is queued goes out now, if the task that polls is alone: what ends at once is there at
-/// once, without a way through the reactor.
+/// once, without a way through the reactor. On a ring with a thread of its own, which may be waking
+/// many: others are woken first, so that what they queue goes out together.
 #[inline]
 pub(crate) fn turn_before_first_poll(shared: &Shared, waker: &Waker) {
+    if shared.needs_help() {
+        shared.help_to_wake();
+    }
     let host = &shared.seat.host;
     if host.in_place.load(Ordering::Relaxed)
         && host.is_alone(waker)

@@ -362,6 +362,10 @@ impl Shared {
 
     /// Calls whom it concerns.
     pub(crate) fn deliver_to(&self, found: &mut Found, calls: &mut Calls) {
+        if found.after.wakers.len() > 1 && self.seat.host.is_kept() {
+            let_go(&mut found.after, calls);
+            self.wake_with_help(&mut found.after.wakers, calls);
+        }
         follow(&mut found.after, calls);
         if found.graves {
             self.bury(calls);
@@ -435,12 +439,16 @@ impl Shared {
 
 /// Does what follows from a change, and leaves the lists empty.
 fn follow(after: &mut After, calls: &mut Calls) {
-    // First the descriptors: who is woken may want to close one.
-    for lease in after.leases.drain(..) {
-        calls.call(|| drop(lease));
-    }
+    let_go(after, calls);
     for waker in after.wakers.drain(..) {
         calls.call(|| waker.wake());
     }
     after.notes.tell(calls);
+}
+
+/// First the descriptors: who is woken may want to close one.
+fn let_go(after: &mut After, calls: &mut Calls) {
+    for lease in after.leases.drain(..) {
+        calls.call(|| drop(lease));
+    }
 }
