@@ -22,7 +22,10 @@ pub(crate) enum Driver {
     BlockOn,
     /// The same on a ring that makes completions only when asked (`IORING_SETUP_DEFER_TASKRUN`).
     BlockOnDefer,
+    /// A thread of the ring's own, awaited on an executor that knows nothing of it.
     Thread,
+    /// The same, awaited by `block_on`, which looks for what the thread does before it sleeps.
+    ThreadBlockOn,
     TokioCurrent,
     TokioMulti,
     AsyncIo,
@@ -38,6 +41,7 @@ impl Driver {
             Self::BlockOn => "`block_on`",
             Self::BlockOnDefer => "`block_on`, `defer_taskrun`",
             Self::Thread => "`start`",
+            Self::ThreadBlockOn => "`start`, awaited by `block_on`",
             Self::TokioCurrent => "`start_on_tokio`, current_thread",
             Self::TokioMulti => "`start_on_tokio`, multi_thread (2)",
             Self::AsyncIo => "`start_on_async_io`",
@@ -57,7 +61,11 @@ impl Driven {
         let builder = match driver {
             Driver::TokioCurrent => Some(Builder::new_current_thread()),
             Driver::TokioMulti => Some(Builder::new_multi_thread()),
-            Driver::BlockOn | Driver::BlockOnDefer | Driver::Thread | Driver::AsyncIo => None,
+            Driver::BlockOn
+            | Driver::BlockOnDefer
+            | Driver::Thread
+            | Driver::ThreadBlockOn
+            | Driver::AsyncIo => None,
         };
         let start = |mut builder: Builder| builder.worker_threads(2).enable_io().build();
         let runtime = builder.map(start).transpose()?;
@@ -66,7 +74,7 @@ impl Driven {
         let ring = match driver {
             Driver::BlockOn => builder.build()?,
             Driver::BlockOnDefer => builder.defer_taskrun(true).build()?,
-            Driver::Thread => builder.start()?,
+            Driver::Thread | Driver::ThreadBlockOn => builder.start()?,
             Driver::TokioCurrent | Driver::TokioMulti => builder.start_on_tokio()?,
             Driver::AsyncIo => builder.start_on_async_io()?,
         };

@@ -244,8 +244,10 @@ impl Builder {
     }
 
     /// How long the thread of a ring that was [`start`](Self::start)ed looks for work before it
-    /// falls asleep. Default [10 µs](Self::SPIN): about what it costs to be woken. It looks for as
-    /// long as that has paid lately, and not at all on a machine with one core. Zero: never.
+    /// falls asleep, and a [`block_on`](crate::block_on) on such a ring for what the thread does
+    /// (three times as long if the thread has to be woken). Default [10 µs](Self::SPIN): about what
+    /// it costs to be woken. They look for as long as that has paid lately, and not at all on a
+    /// machine with one core. Zero: never.
     pub const fn spin(mut self, most: Duration) -> Self {
         self.spin = most;
         self

@@ -16,6 +16,17 @@ use crate::contest::{Contestant, Kind, Measured, Runner};
 use crate::cost::Ran;
 use crate::field::Field;
 use crate::options::Options;
+use crate::ours::Driver;
+
+/// The ring's thread twice: under an executor that sleeps at once, and under one that knows it.
+const DRIVERS: [Driver; 6] = [
+    Driver::BlockOn,
+    Driver::Thread,
+    Driver::ThreadBlockOn,
+    Driver::TokioCurrent,
+    Driver::TokioMulti,
+    Driver::AsyncIo,
+];
 
 pub(crate) const HAND_OVER: &str = "(two threads waking each other)";
 
@@ -26,6 +37,7 @@ pub(crate) fn run(options: &Options, files: &Files<'_>) -> anyhow::Result<Vec<Me
     let field = |id, title: &str, op| {
         let mut field = Field::new(id, title, op);
         field.files = &[];
+        field.drivers = &DRIVERS;
         field
     };
 

@@ -145,7 +145,11 @@ fn turn(shared: &Shared, call: &Call, found: &mut Found) {
     }
     if shared.seat.host.is_elsewhere() {
         // Nobody else may.
-        return call.park();
+        let seat = &shared.seat;
+        if !call.is_woken() && !seat.host.look_out(seat.is_asleep(), || call.is_woken()) {
+            call.park();
+        }
+        return;
     }
     let Some(seated) = shared.seat.take() else {
         let thread = call.thread.clone();

@@ -8,10 +8,12 @@
 use std::io;
 use std::sync::OnceLock;
 use std::task::{Poll, Waker};
+use std::time::Instant;
 
 use rustix::io::Errno;
 
 use super::conclude;
+use super::spin::{Spin, look, until};
 use crate::notify::Calls;
 use crate::sync::plain;
 use crate::sync::thread::{self, ThreadId};
@@ -41,11 +43,18 @@ pub(crate) struct Host {
     tied: AtomicBool,
     /// The ring's own thread.
     thread: OnceLock<ThreadId>,
+    /// How long others that `block_on` look out for what it does, before they sleep.
+    spin: plain::Mutex<Option<Spin>>,
+    /// How many of them do now.
+    looking: plain::AtomicUsize,
 }
 
 /// How many first polls in a row make a task alone. Of a crowd of busy ones, two in a row come
 /// often.
 const ALONE: u32 = if cfg!(all(test, any(loom, shuttle))) { 1 } else { 16 };
+
+/// The time that it takes to wake a thread, in longest looks.
+const WAKING: u32 = 2;
 
 /// How often in a row a task may turn the ring itself. What ends at once would keep it going for
 /// ever, and in an executor that does not count that, all others from having their turn.
@@ -69,7 +78,8 @@ impl Host {
     }
 
     /// From now on this thread turns the ring; if `alone`, no other may.
-    pub(crate) fn begin_here(&self, alone: bool) {
+    pub(crate) fn begin_here(&self, alone: bool, spin: &Spin) {
+        *self.spin.lock() = Some(spin.of_who_waits());
         let _ = self.thread.set(thread::current().id());
         self.in_place.store(!alone, Ordering::Relaxed);
         self.drives.store(true, Ordering::Relaxed);
@@ -86,11 +96,38 @@ impl Host {
         self.drives.load(Ordering::Relaxed)
     }
 
-    /// Whether a thread of the ring's own turns it, no other may, and this is another.
-    pub(super) fn is_elsewhere(&self) -> bool {
-        self.drives()
-            && !self.in_place.load(Ordering::Relaxed)
-            && self.thread.get().is_none_or(|thread| *thread != thread::current().id())
+    /// Whether a thread of the ring's own turns it, and no other may.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.drives() && !self.in_place.load(Ordering::Relaxed)
+    }
+
+    /// The same, and this is another.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.is_kept() && self.thread.get().is_none_or(|thread| *thread != thread::current().id())
+    }
+
+    /// Looks whether something comes from the ring's own thread, which is elsewhere, for as long as
+    /// that has paid lately. If the thread has to be woken for it, that takes as long again. Whether
+    /// it came; if not, it may come yet.
+    pub(super) fn look_out(&self, is_asleep: bool, is_there: impl Fn() -> bool) -> bool {
+        let waking = if is_asleep { WAKING } else { 0 };
+        let time = self.spin.lock().as_mut().and_then(|spin| {
+            let time = spin.time(false)?;
+            Some(time + spin.most() * waking)
+        });
+        let Some(time) = time else { return false };
+        self.looking.fetch_add(1, Ordering::Relaxed);
+        let came = look(is_there, until(Instant::now() + time));
+        self.looking.fetch_sub(1, Ordering::Relaxed);
+        if let Some(spin) = &mut *self.spin.lock() {
+            spin.came(came);
+        }
+        came
+    }
+
+    /// Whether somebody looks out for what this thread does.
+    pub(super) fn is_looked_at(&self) -> bool {
+        self.looking.load(Ordering::Relaxed) > 0
     }
 
     /// Whether a task that awaits an op alone may turn the ring itself: for some time nobody else
@@ -229,9 +266,13 @@ fn take_turn(shared: &Shared, send: impl FnOnce(&Shared) -> Result<(), Errno>) -
 }
 
 /// What is queued goes out now, if the task that polls is alone: what ends at once is there at
-/// once, without a way through the reactor.
+/// once, without a way through the reactor. On a ring with a thread of its own, which may be waking
+/// many: others are woken first, so that what they queue goes out together.
 #[inline]
 pub(crate) fn turn_before_first_poll(shared: &Shared, waker: &Waker) {
+    if shared.needs_help() {
+        shared.help_to_wake();
+    }
     let host = &shared.seat.host;
     if host.in_place.load(Ordering::Relaxed)
         && host.is_alone(waker)

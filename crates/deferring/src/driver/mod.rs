@@ -2,7 +2,7 @@
 //!
 //! [`block_on`]: the calling thread. `thread.rs`: one of the ring's own. `host.rs`: a task in a
 //! reactor, of tokio (`tokio.rs`) or async-io (`async_io.rs`). Driving by hand needs none of them.
-//! `seat.rs` lets one turn the ring at a time; `process.rs` has the ring of the whole process. What
+//! `seat.rs` lets one turn the ring at a time, `spin.rs` has it wait awake where that pays; `process.rs` has the ring of the whole process. What
 //! a turn *is*, is in `turn/`; the names of runtimes appear nowhere but here and in `adapt/`.
 
 #[cfg(all(feature = "async-io", not(all(test, any(loom, shuttle)))))]
@@ -14,6 +14,7 @@ mod block_on;
 mod host;
 mod process;
 mod seat;
+mod spin;
 mod thread;
 #[cfg(feature = "tokio")]
 mod tokio;
@@ -41,7 +42,8 @@ use crate::turn::{Found, Refused, Shared};
 #[cfg(all(test, any(loom, shuttle)))]
 pub(crate) mod models {
     pub(crate) use super::host::poll_turns;
-    pub(crate) use super::thread::{Spin, run};
+    pub(crate) use super::spin::Spin;
+    pub(crate) use super::thread::run;
 }
 
 impl Builder {

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 #[cfg(not(all(test, any(loom, shuttle))))]
 use super::bell::Bell;
 use super::host::Host;
+use super::spin::look;
 use crate::backend::Kernel;
 #[cfg(all(test, any(loom, shuttle)))]
 use crate::backend::toy::Bell;
@@ -168,15 +169,9 @@ impl Seat {
         is_there: impl Fn() -> bool,
         time: impl Fn() -> bool,
     ) -> bool {
-        const LOOKS: usize = 16;
         self.spins.store(true, Ordering::SeqCst);
-        let mut came = first();
-        while !came && time() {
-            came = (0..LOOKS).any(|_| {
-                std::hint::spin_loop();
-                !self.spins.load(Ordering::Relaxed) || is_there()
-            });
-        }
+        let called = || !self.spins.load(Ordering::Relaxed) || is_there();
+        let came = first() || look(called, time);
         self.spins.store(false, Ordering::SeqCst);
         came
     }

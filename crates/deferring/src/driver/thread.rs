@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use super::conclude;
+use super::spin::{Spin, until};
 use crate::config::Builder;
 use crate::error;
 use crate::notify::Calls;
 use crate::ring::Ring;
 use crate::sync::thread::{self, ThreadId};
-use crate::sync::{Arc, available_parallelism, mpsc, panicking};
+use crate::sync::{Arc, mpsc, panicking};
 #[cfg(not(all(test, any(loom, shuttle))))]
 use crate::threads;
 use crate::turn::{Found, Shared};
@@ -60,10 +61,11 @@ pub(super) fn start(mut config: Builder) -> io::Result<Ring> {
             Ok(shared) => shared,
             Err(error) => return drop(tell.send(Err(error))),
         };
-        shared.seat.host.begin_here(shared.params().single_issuer);
+        let spin = Spin::new(config.spin);
+        shared.seat.host.begin_here(shared.params().single_issuer, &spin);
         shared.seat.call_by_message(shared.kernel());
         if tell.send(Ok(Arc::clone(&shared))).is_ok() {
-            keep(&shared, alive, Spin::new(config.spin));
+            keep(&shared, alive, spin);
         }
     })?;
     let shared = told.recv().unwrap_or_else(|_| Err(error::setup("thread", Errno::AGAIN)))?;
@@ -150,7 +152,7 @@ impl Drop for Keeps<'_> {
 
 /// Turns the ring until its last owner has gone and nothing is out.
 pub(crate) fn run(shared: &Shared, mut spin: Spin) {
-    let mut found = Found::default();
+    let (mut found, mut watched) = (Found::default(), false);
     let is_done = || shared.is_closing() && !shared.is_owed();
     while !is_done() && !shared.is_poisoned() {
         let Some(seated) = shared.seat.take() else {
@@ -158,9 +160,10 @@ pub(crate) fn run(shared: &Shared, mut spin: Spin) {
             continue;
         };
         let mut sent = Ok(());
-        let spins = spin.time().is_some_and(|time| {
+        let spins = spin.time(watched).is_some_and(|time| {
             sent = shared.submit_seated();
             shared.collect_seated(&mut found);
+            // What is there before a look shows that somebody is awake, and counts.
             let came = sent.is_err() || found.any() || look_out(shared, time);
             spin.came(came);
             came
@@ -170,6 +173,8 @@ pub(crate) fn run(shared: &Shared, mut spin: Spin) {
             shared.collect_seated(&mut found);
         }
         drop(seated);
+        // Before they are woken: then they look no more.
+        watched = found.any() && shared.seat.host.is_looked_at();
         // A panic of the user's wakers ends here: the panic hook has reported it.
         if conclude(shared, &mut found, sent, &mut Calls::default()).is_err() {
             // The kernel knows another thread as the owner.
@@ -180,45 +185,6 @@ pub(crate) fn run(shared: &Shared, mut spin: Spin) {
 
 /// Looks for work without a system call. Whether some came.
 fn look_out(shared: &Shared, time: Duration) -> bool {
-    let end = Instant::now() + time;
-    shared.seat.spin(|| shared.wants_turn(), || shared.is_called_for(), || Instant::now() < end)
-}
-
-/// How long to look out before falling asleep: as long as that has paid lately.
-#[derive(Debug)]
-pub(crate) struct Spin {
-    most: Duration,
-    now: Duration,
-    sleeps: u32,
-}
-
-impl Spin {
-    /// A shorter one is none.
-    const LEAST: Duration = Duration::from_micros(1);
-
-    /// After so many sleeps it is tried again.
-    const SLEEPS: u32 = 64;
-
-    pub(crate) fn new(most: Duration) -> Self {
-        // On one core, whoever is waited for could not run meanwhile.
-        let alone = available_parallelism().map_or(1, usize::from) == 1;
-        let most = if alone { Duration::ZERO } else { most };
-        Self { most, now: most, sleeps: 0 }
-    }
-
-    fn time(&mut self) -> Option<Duration> {
-        if self.now < Self::LEAST {
-            self.sleeps += 1;
-            if self.sleeps < Self::SLEEPS || self.most < Self::LEAST {
-                return None;
-            }
-            self.sleeps = 0;
-            self.now = self.most / 4;
-        }
-        Some(self.now.max(Self::LEAST))
-    }
-
-    fn came(&mut self, came: bool) {
-        self.now = if came { (self.now * 2).min(self.most) } else { self.now / 2 };
-    }
+    let end = until(Instant::now() + time);
+    shared.seat.spin(|| shared.wants_turn(), || shared.is_called_for(), end)
 }

@@ -275,6 +275,24 @@ fn loom_a_thread_of_the_rings_own_hears_of_what_is_queued_and_of_the_end() {
     });
 }
 
+/// They end in one reap; whoever is awake calls the second waker.
+#[test]
+fn loom_of_two_that_a_thread_of_the_rings_own_wakes_none_is_forgotten() {
+    tell(2, || {
+        let ring = ring(4);
+        let handles = [ring.queue(Ask::now()), ring.queue(Ask::now())];
+        let keeper = spawn(keeper(&ring));
+        let [one, two] = handles;
+        let other = spawn(move || park_on(two).unwrap());
+        park_on(one).unwrap();
+        park_on(ring.queue(Ask::now())).unwrap(); // Its poll wakes the other, if that is to be done.
+        other.join().unwrap();
+        drop(ring);
+        keeper.join().unwrap();
+        assert_eq!(alive(), 0);
+    });
+}
+
 #[test]
 fn loom_a_thread_of_the_rings_own_ends_what_is_out_with_the_ring() {
     tell(3, || {

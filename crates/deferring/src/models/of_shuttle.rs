@@ -307,6 +307,32 @@ fn shuttle_a_driver_serves_all_and_ends_with_the_ring() {
     });
 }
 
+/// The ring's own thread wakes many at once; who is woken first queues more, and wakes others.
+#[test]
+fn shuttle_all_that_a_thread_of_the_rings_own_wakes_are_woken() {
+    tell(ITERATIONS, || {
+        let ring = ring(4);
+        let driver = thread::spawn(keeper(&ring));
+        let users = [(); 3].map(|()| {
+            let ring = ring.clone();
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    let several = (0..2).map(|_| ring.queue(Ask::now().at(somewhere())));
+                    let wait = join_all(several);
+                    let results =
+                        if one_of(2) == 0 { park_on(wait) } else { block_on(&ring, wait) };
+                    assert!(results.into_iter().all(|result| result.unwrap() == 0));
+                }
+            })
+        });
+        for each in users {
+            each.join().unwrap();
+        }
+        drop(ring);
+        driver.join().unwrap();
+    });
+}
+
 /// A shutdown beside threads that block on the ring, and one that goes on queueing.
 #[test]
 fn shuttle_a_shutdown_lets_everybody_go() {

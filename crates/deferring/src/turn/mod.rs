@@ -4,7 +4,7 @@
 //! code (P11). Whoever has the ring may call everything here from any thread. `submit.rs` sends and
 //! waits, `reap.rs` fills results, `claim.rs` serves handles, `end.rs` ends, `leave.rs` lets a
 //! thread go; `alarm.rs` is what the ring asks for itself, `aside.rs` what io_uring does not have, `workers.rs` the limit on the kernel's
-//! threads. Not: the states of ops (`inflight/`), nor who decides to wait (`driver/`, or the user).
+//! threads, `wakes.rs` whom the ring's own thread is about to wake. Not: the states of ops (`inflight/`), nor who decides to wait (`driver/`, or the user).
 
 mod alarm;
 mod aside;
@@ -14,6 +14,7 @@ mod end;
 mod leave;
 mod reap;
 mod submit;
+mod wakes;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -42,6 +43,7 @@ use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, pla
 use crate::trace::Span;
 use alarm::Alarm;
 use aside::Aside;
+use wakes::Wakes;
 use workers::Workers;
 
 pub use end::leaked_ops;
@@ -60,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) seat: Seat,
     counters: Arc<Counters>,
     workers: Workers,
+    wakes: Wakes,
     /// How often something was reaped.
     reaps: plain::AtomicU32,
     /// Ops that ended in a submit or a wait, of which no reap has told.
@@ -176,6 +179,7 @@ impl Shared {
             seat,
             counters,
             workers: Workers::default(),
+            wakes: Wakes::default(),
             reaps: plain::AtomicU32::new(0),
             untold: AtomicUsize::new(0),
             answered: AtomicUsize::new(0),

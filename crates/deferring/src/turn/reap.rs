@@ -363,6 +363,10 @@ impl Shared {
 
     /// Calls whom it concerns.
     pub(crate) fn deliver_to(&self, found: &mut Found, calls: &mut Calls) {
+        if found.after.wakers.len() > 1 && self.seat.host.is_kept() {
+            let_go(&mut found.after, calls);
+            self.wake_with_help(&mut found.after.wakers, calls);
+        }
         follow(&mut found.after, calls);
         if found.graves {
             self.bury(calls);
@@ -436,12 +440,16 @@ impl Shared {
 
 /// Does what follows from a change, and leaves the lists empty.
 fn follow(after: &mut After, calls: &mut Calls) {
-    // First the descriptors: who is woken may want to close one.
-    if !after.leases.is_empty() {
-        calls.call(|| Lease::end_all(&mut after.leases));
-    }
+    let_go(after, calls);
     for waker in after.wakers.drain(..) {
         calls.call(|| waker.wake());
     }
     after.notes.tell(calls);
+}
+
+/// First the descriptors: who is woken may want to close one.
+fn let_go(after: &mut After, calls: &mut Calls) {
+    if !after.leases.is_empty() {
+        calls.call(|| Lease::end_all(&mut after.leases));
+    }
 }

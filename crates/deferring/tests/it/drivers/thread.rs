@@ -3,15 +3,17 @@
 //! Stories that look for the thread in `/proc` have a process of their own. Not: what every host
 //! has (`stories.rs`).
 
+use std::cell::Cell;
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
-use deferring::{BufResult, Ring, leaked_ops};
+use deferring::{BufResult, Ring, block_on, leaked_ops};
 
 use crate::support::{
     Graveyard, OpenInWorker, Refusal, bounded, builder, check_interrupted, errno, fifo, in_a_fork,
@@ -173,6 +175,135 @@ fn a_thread_that_could_not_be_sent_a_message_sleeps_again() {
     park_on(ring.timeout(Duration::from_millis(50))).unwrap();
     let enters = ring.stats().enters - before;
     assert!(enters < 50, "{enters} calls for one op that sleeps");
+}
+
+#[test]
+fn whoever_waits_for_a_ring_with_a_thread_falls_asleep_and_so_does_the_thread() {
+    in_a_process_of_its_own(this_test!(), || {
+        let ring = start();
+        // One after the other, so that to look for the next pays.
+        block_on(&ring, async {
+            for _ in 0..1000 {
+                ring.nop().await.unwrap();
+            }
+        });
+        let (reader, mut writer) = pipe();
+        let (tell, told) = mpsc::channel();
+        let waits = {
+            let ring = ring.clone();
+            std::thread::spawn(move || {
+                let tid = rustix::thread::gettid().as_raw_nonzero();
+                tell.send(PathBuf::from(format!("/proc/self/task/{tid}"))).unwrap();
+                block_on(&ring, ring.read(&reader, vec![0; 1], 0)).unwrap().0
+            })
+        };
+        let both = [told.recv().unwrap(), threads().pop().unwrap()];
+        // Whoever looked for ever would not sleep, and whoever slept a little would do so often.
+        let sleeps = |task: &PathBuf| {
+            let status = fs::read_to_string(task.join("status")).unwrap();
+            let line = |name| status.lines().find(|line| line.starts_with(name)).map(str::to_owned);
+            let asleep = line("State:").unwrap().contains("S (sleeping)");
+            asleep.then(|| line("voluntary_ctxt_switches:"))
+        };
+        let seen = || (both.each_ref().map(sleeps), ring.stats().enters);
+        until("both sleep, and go on sleeping", || {
+            let before = seen();
+            std::thread::sleep(Duration::from_millis(50));
+            before.0.iter().all(Option::is_some) && seen() == before
+        });
+        writer.write_all(b"x").unwrap();
+        assert_eq!(waits.join().unwrap(), 1);
+    });
+}
+
+/// The first of a batch that is woken may keep the thread from waking the others: here for ever, in
+/// life until it sleeps again.
+#[test]
+fn who_queues_an_op_wakes_those_whom_the_thread_has_not_come_to() {
+    bounded(|| {
+        let ring = start();
+        let (release, released) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        let (reader, mut writer) = pipe();
+        let (open, opened) = mpsc::channel::<()>();
+        let here = {
+            let tell = tell.clone();
+            move || tell.send(std::thread::current().id()).unwrap()
+        };
+        let waker = |call: Box<dyn FnOnce() + Send>| Waker::from(Arc::new(Calls::new(call)));
+        // Two ops end while the thread is busy with something else, and so together.
+        let mut before = ring.read(&reader, vec![0; 1], 0);
+        let tells = here.clone();
+        let busy = waker(Box::new(move || {
+            tells();
+            let _ = opened.recv();
+        }));
+        assert!(poll_once(&mut before, &busy).is_pending());
+        writer.write_all(b"x").unwrap();
+        let thread = told.recv().unwrap();
+        let (mut first, mut second) = (ring.nop(), ring.nop());
+        let tells = here.clone();
+        let keeps = waker(Box::new(move || {
+            tells();
+            let _ = released.recv();
+        }));
+        assert!(poll_once(&mut first, &keeps).is_pending());
+        assert!(poll_once(&mut second, &waker(Box::new(here))).is_pending());
+        drop(open);
+        assert_eq!(told.recv(), Ok(thread));
+        let mut third = ring.nop();
+        assert!(poll_once(&mut third, Waker::noop()).is_pending());
+        assert_eq!(told.try_recv(), Ok(std::thread::current().id()), "the second is woken here");
+        drop(release);
+        third.detach();
+    });
+}
+
+/// An executor may poll in its wakers; each of these queues another op, and polls it.
+#[test]
+fn wakers_that_poll_are_not_called_one_inside_the_other_without_end() {
+    bounded(|| {
+        let ring = start();
+        let depth = Arc::new(Depth::default());
+        let (tell, told) = mpsc::channel();
+        let mut handles: Vec<_> = (0..2000).map(|_| ring.nop()).collect();
+        for handle in &mut handles {
+            let (ring, depth, tell) = (ring.clone(), Arc::clone(&depth), tell.clone());
+            let polls = Waker::from(Arc::new(Calls::new(move || {
+                depth.within(|| {
+                    let mut next = ring.nop();
+                    let _ = poll_once(&mut next, Waker::noop());
+                    next.detach();
+                });
+                tell.send(()).unwrap();
+            })));
+            if poll_once(handle, &polls).is_ready() {
+                polls.wake();
+            }
+        }
+        drop(tell);
+        assert_eq!(told.into_iter().count(), 2000, "each is called once");
+        assert!(depth.most.load(Ordering::Relaxed) <= 4, "{depth:?}");
+    });
+}
+
+/// How many calls are inside one another on one thread, and the most there were.
+#[derive(Debug, Default)]
+struct Depth {
+    most: AtomicUsize,
+}
+
+thread_local! {
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+impl Depth {
+    fn within(&self, call: impl FnOnce()) {
+        DEPTH.set(DEPTH.get() + 1);
+        self.most.fetch_max(DEPTH.get(), Ordering::Relaxed);
+        call();
+        DEPTH.set(DEPTH.get() - 1);
+    }
 }
 
 /// A waker that does something, once.
