@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use crate::cost::Ran;
 use crate::ours::Ours;
+#[cfg(doc)]
+use crate::work::small;
 
 /// Single ops. A buffer is a `Vec` of the wanted length, which is also its capacity; it comes back
 /// as long as it was.
@@ -35,6 +37,13 @@ pub(crate) trait Api: Clone + 'static {
     /// Opens a file, asks for its length, fills the buffer from its start, and closes it.
     async fn visit(&self, path: PathBuf, buf: Vec<u8>) -> io::Result<(u64, Vec<u8>)>;
 
+    /// Makes, renames and removes names of its own in a directory; so many ops, a multiple of
+    /// [`small::OPS`].
+    async fn names(&self, dir: PathBuf, lane: usize, ops: usize) -> io::Result<()> {
+        let _ = (dir, lane, ops);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     async fn conn(&self, stream: TcpStream) -> io::Result<Self::Conn>;
 
     /// Receives what there is, up to the length; returns how much.
@@ -53,6 +62,7 @@ pub(crate) enum Need {
     Read,
     Write,
     Visit,
+    Names,
     Net,
     Sleep,
 }

@@ -17,6 +17,8 @@ pub(crate) struct Field {
     pub(crate) special: Option<&'static str>,
     /// Of ours.
     pub(crate) drivers: &'static [Driver],
+    /// And the same once more, where threads that queue may block.
+    pub(crate) may_block: bool,
     /// Of tokio's own.
     pub(crate) files: &'static [Files],
 }
@@ -29,6 +31,7 @@ impl Field {
             op,
             special: None,
             drivers: &Driver::ALL,
+            may_block: false,
             files: &[Files::Pool],
         }
     }
@@ -43,7 +46,10 @@ impl Field {
         let again = Contestant::new(Kind::Again, "raw loop again (noise)", raw.clone());
         let mut others = vec![again];
         for driver in self.drivers {
-            others.push(ours::contestant(*driver, job.clone()));
+            others.push(ours::contestant(*driver, false, job.clone()));
+            if self.may_block {
+                others.push(ours::contestant(*driver, true, job.clone()));
+            }
         }
         for files in self.files {
             others.push(tokios::contestant(*files, job.clone()));

@@ -8,13 +8,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use deferring::fs;
-use deferring::{Fd, RecvFlags, Ring, SendFlags, block_on};
+use deferring::{AtFlags, Fd, Mode, RecvFlags, RenameFlags, Ring, SendFlags, block_on};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::api::{Api, Job, full, lanes};
 use crate::contest::{Contestant, Kind, Runner};
 use crate::cost::Ran;
 use crate::lanes::Lanes;
+use crate::work::small::{self, Names};
 
 /// Who turns the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +58,8 @@ pub(crate) struct Driven {
 }
 
 impl Driven {
-    pub(crate) fn new(driver: Driver) -> anyhow::Result<Self> {
+    /// `may_block`: threads that queue may make small calls themselves.
+    pub(crate) fn new(driver: Driver, may_block: bool) -> anyhow::Result<Self> {
         let builder = match driver {
             Driver::TokioCurrent => Some(Builder::new_current_thread()),
             Driver::TokioMulti => Some(Builder::new_multi_thread()),
@@ -70,7 +72,7 @@ impl Driven {
         let start = |mut builder: Builder| builder.worker_threads(2).enable_io().build();
         let runtime = builder.map(start).transpose()?;
         let entered = runtime.as_ref().map(Runtime::enter);
-        let builder = Ring::builder();
+        let builder = Ring::builder().callers_may_block(may_block);
         let ring = match driver {
             Driver::BlockOn => builder.build()?,
             Driver::BlockOnDefer => builder.defer_taskrun(true).build()?,
@@ -110,13 +112,20 @@ impl Driven {
     }
 }
 
+/// The same, where threads that queue may block.
+pub(crate) fn name_if(driver: Driver, may_block: bool) -> String {
+    let plain = if may_block { ", plain calls" } else { "" };
+    format!("{}{plain}", driver.name())
+}
+
 /// Our library as a contestant, under this driver.
 pub(crate) fn contestant<'a, J: Job>(
     driver: Driver,
+    may_block: bool,
     make: impl Fn() -> anyhow::Result<J> + Sync + 'a,
 ) -> Contestant<'a> {
-    Contestant::new(Kind::Ours, driver.name(), move || {
-        let (driven, job) = (Driven::new(driver)?, make()?);
+    Contestant::new(Kind::Ours, name_if(driver, may_block), move || {
+        let (driven, job) = (Driven::new(driver, may_block)?, make()?);
         let (first, last) = (job.clone(), job.clone());
         Ok(Runner {
             prepare: Box::new(move |ops| first.prepare(ops)),
@@ -163,6 +172,20 @@ impl Api for Ours {
         let (n, buf) = file.read_at(buf, 0).await.into_inner()?;
         file.close().await?;
         Ok((len, full(n, buf)?))
+    }
+
+    async fn names(&self, dir: PathBuf, lane: usize, ops: usize) -> io::Result<()> {
+        let dir = Fd::from(File::open(dir)?);
+        let Names { made, linked, renamed } = Names::of(lane);
+        for _ in 0..ops / small::OPS {
+            self.ring.mkdirat(&dir, &made, Mode::RWXU).await?;
+            self.ring.symlinkat(small::TARGET, &dir, &linked).await?;
+            let flags = RenameFlags::empty();
+            self.ring.renameat2(&dir, &linked, &dir, &renamed, flags).await?;
+            self.ring.unlinkat(&dir, &renamed, AtFlags::empty()).await?;
+            self.ring.unlinkat(&dir, &made, AtFlags::REMOVEDIR).await?;
+        }
+        Ok(())
     }
 
     async fn conn(&self, stream: TcpStream) -> io::Result<Fd> {

@@ -74,6 +74,25 @@ impl Raw {
         self.keep(count, self.len(), entry, |_, _| Ok(()))
     }
 
+    /// Writes over a file of so many blocks, again and again. `what` says what the n-th holds.
+    pub(crate) fn overwrite(
+        &mut self,
+        file: &File,
+        count: usize,
+        blocks: u64,
+        what: impl Fn(u64) -> u64,
+    ) -> anyhow::Result<u64> {
+        let fd = types::Fd(file.as_raw_fd());
+        let (size, mut next) = (self.len(), 0);
+        let entry = |buf: &mut Vec<u8>, _: &mut u64| {
+            file::stamp(buf, what(next));
+            let offset = next % blocks * u64::from(size);
+            next += 1;
+            opcode::Write::new(fd, buf.as_ptr(), len(buf)).offset(offset).build()
+        };
+        self.keep(count, size, entry, |_, _| Ok(()))
+    }
+
     pub(crate) fn fsync(&mut self, file: &File) -> anyhow::Result<u64> {
         let fd = types::Fd(file.as_raw_fd());
         self.keep(1, 0, |_, _| opcode::Fsync::new(fd).build(), |_, _| Ok(()))

@@ -18,6 +18,7 @@ use tokio::task::{LocalSet, spawn_blocking, spawn_local};
 
 use crate::api::{self, Api, Job, Need, lanes};
 use crate::contest::{Contestant, Kind, Runner};
+use crate::work::small::{self, Names};
 
 /// Whether files go through tokio's ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +46,9 @@ pub(crate) fn contestant<'a, J: Job>(
         (Need::Net, _) => "tokio's net",
         (Need::Sleep, _) => "tokio's timers",
         (Need::Read, _) => "tokio's `spawn_blocking` + `pread`",
-        (Need::Write | Need::Visit, Files::Pool) => "`tokio::fs`",
+        (Need::Write | Need::Visit | Need::Names, Files::Pool) => "`tokio::fs`",
         #[cfg(tokio_unstable)]
-        (Need::Write | Need::Visit, Files::Ring) => "`tokio::fs` on tokio's io_uring",
+        (Need::Write | Need::Visit | Need::Names, Files::Ring) => "`tokio::fs` on tokio's io_uring",
     };
     Contestant::new(Kind::Tokio, name, move || {
         let mut builder = Builder::new_current_thread();
@@ -115,6 +116,19 @@ impl Api for Tokio {
         let len = file.metadata().await?.len();
         file.read_exact(&mut buf).await?;
         Ok((len, buf))
+    }
+
+    async fn names(&self, dir: PathBuf, lane: usize, ops: usize) -> io::Result<()> {
+        let Names { made, linked, renamed } = Names::of(lane);
+        let (made, linked, renamed) = (dir.join(made), dir.join(linked), dir.join(renamed));
+        for _ in 0..ops / small::OPS {
+            tokio::fs::create_dir(&made).await?;
+            tokio::fs::symlink(small::TARGET, &linked).await?;
+            tokio::fs::rename(&linked, &renamed).await?;
+            tokio::fs::remove_file(&renamed).await?;
+            tokio::fs::remove_dir(&made).await?;
+        }
+        Ok(())
     }
 
     async fn conn(&self, stream: TcpStream) -> io::Result<tokio::net::TcpStream> {

@@ -36,6 +36,7 @@ pub struct Builder {
     pub(crate) spin: Duration,
     pub(crate) choice: Choice,
     pub(crate) pool_threads_max: u32,
+    pub(crate) callers_may_block: bool,
 }
 
 impl Default for Builder {
@@ -55,6 +56,7 @@ impl Default for Builder {
             spin: Self::SPIN,
             choice: Choice::Auto,
             pool_threads_max: Self::POOL_THREADS_MAX,
+            callers_may_block: false,
         }
     }
 }
@@ -225,6 +227,53 @@ impl Builder {
     /// [`BackendInfo::on_pool`]: crate::BackendInfo::on_pool
     pub fn on_pool(mut self, opcode: Opcode) -> Self {
         self.on_pool.push(opcode);
+        self
+    }
+
+    /// Whether a thread that queues an op may block for as long as a local disk takes. Then it makes
+    /// the small calls itself for which the kernel would wake a worker: the handle is ready at once.
+    /// Default false: only you know whether such a thread has others to serve, and can wait.
+    ///
+    /// - [`Write`](crate::op::Write) and [`Writev`](crate::op::Writev) of 64 KiB at most to a file on
+    ///   a local disk or in memory, by what is mounted there, that was not opened with `O_DIRECT`,
+    ///   `O_SYNC` or `O_DSYNC`. Not if there is a limit on the size of files (`RLIMIT_FSIZE`) when the
+    ///   ring is built: beyond it a plain write is a signal.
+    /// - [`Mkdirat`](crate::op::Mkdirat), [`Unlinkat`](crate::op::Unlinkat),
+    ///   [`Symlinkat`](crate::op::Symlinkat) and [`Renameat`](crate::op::Renameat) of names without
+    ///   a slash, in a directory on a local disk or in memory that is given as an [`Fd`](crate::Fd).
+    ///   A path from [`CWD`](crate::CWD), or of several names, goes through the ring.
+    ///
+    /// What is to be run otherwise goes through the ring, too: with
+    /// [`in_worker`](crate::op::Op::in_worker), [`may_block`](crate::op::Op::may_block), a timeout
+    /// or a deadline, or [`on_pool`](Self::on_pool); all ops of a ring that has another kernel than
+    /// io_uring; and one of 128 such ops, so that a loop of them lets others have their turn.
+    ///
+    /// Results are the same. What is not: such an op passes what is queued before it, and has
+    /// happened when it is queued, so that a cancel, a deadline or a drop of its handle comes too
+    /// late. It is made with the rights and the umask of the thread that queues it, under its seccomp
+    /// filter.
+    ///
+    /// *What it may wait for*: the lock of the file or directory; reads of what is not cached; the
+    /// journal; other blocks to be written out, when too many are dirty; and the removal of the last
+    /// name of a large file, which may take 100 ms. A disk that does not answer, a file system
+    /// that is frozen, and whoever watches by fanotify or holds the lock on purpose keep the thread
+    /// for as long as they please. A file server does not, unless a name that is removed or
+    /// replaced is where it is mounted in another mount namespace, or the buffer is a map of its file.
+    ///
+    /// ```
+    /// use deferring::{Fd, Ring};
+    ///
+    /// let ring = Ring::builder().callers_may_block(true).build()?;
+    /// let file = Fd::from(tempfile::tempfile()?);
+    /// let write = ring.write(&file, "hello", 0);
+    /// # ring.submit()?;
+    /// # while !write.is_done() { ring.wait(None)?; ring.reap()?; }
+    /// let written = write.try_take().expect("done already, if the file is on a local disk");
+    /// assert_eq!(written.unwrap().0, 5);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub const fn callers_may_block(mut self, may: bool) -> Self {
+        self.callers_may_block = may;
         self
     }
 

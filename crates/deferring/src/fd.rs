@@ -7,6 +7,7 @@
 
 mod mounts;
 mod nature;
+mod plain;
 
 use std::fs::File;
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -61,9 +62,11 @@ struct Shared {
 const NATURE: u8 = 0b111;
 const BY_MOUNT: u8 = 1 << 5;
 
-/// It has been asked whether transfers go past the page cache; they do with [`DIRECT`].
+/// It has been asked whether transfers go past the page cache; they do with [`DIRECT`]. And
+/// whether a write waits for the disk each time: with [`SYNC`].
 const DIRECT_KNOWN: u8 = 1 << 6;
 const DIRECT: u8 = 1 << 7;
+const SYNC: u8 = 1 << 4;
 
 /// Set by the first close: no new leases.
 const CLOSING: u32 = 1 << 31;
@@ -430,15 +433,20 @@ impl Lease {
     /// Whether transfers go past the page cache (`O_DIRECT`), as of the first time that somebody
     /// asked.
     pub(crate) fn is_direct(&self) -> bool {
-        let (Ok(fd), Some(shared)) = (self.try_as_fd(), self.shared()) else { return false };
+        self.transfers() & DIRECT != 0
+    }
+
+    /// [`DIRECT`], [`SYNC`]: how it was opened.
+    fn transfers(&self) -> u8 {
+        let (Ok(fd), Some(shared)) = (self.try_as_fd(), self.shared()) else { return 0 };
         let known = shared.nature.load(Ordering::Relaxed);
         if known & DIRECT_KNOWN != 0 {
-            return known & DIRECT != 0;
+            return known;
         }
-        let direct = nature::is_direct(fd);
-        let found = if direct { DIRECT_KNOWN | DIRECT } else { DIRECT_KNOWN };
+        let (direct, sync) = nature::transfers(fd);
+        let found = DIRECT_KNOWN | if direct { DIRECT } else { 0 } | if sync { SYNC } else { 0 };
         shared.nature.fetch_or(found, Ordering::Relaxed);
-        direct
+        found
     }
 
     /// Refuses a descriptor that was closed.

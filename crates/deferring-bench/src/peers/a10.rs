@@ -29,6 +29,7 @@ impl Peer for A10 {
     fn lacks(need: Need) -> Option<&'static str> {
         match need {
             Need::Nop => Some("it has no nop"),
+            Need::Names => Some("not asked, as few have all of these ops"),
             Need::Sleep => Some("it has no timers"),
             Need::Read | Need::Write | Need::Visit | Need::Net => None,
         }

@@ -22,6 +22,7 @@ impl Peer for Monoio {
 
     fn lacks(need: Need) -> Option<&'static str> {
         match need {
+            Need::Names => Some("not asked, as few have all of these ops"),
             Need::Nop => Some("it has no nop"),
             Need::Read | Need::Write | Need::Visit | Need::Net | Need::Sleep => None,
         }

@@ -21,6 +21,7 @@ impl Peer for TokioUring {
 
     fn lacks(need: Need) -> Option<&'static str> {
         match need {
+            Need::Names => Some("not asked, as few have all of these ops"),
             Need::Nop | Need::Read | Need::Write | Need::Visit | Need::Net | Need::Sleep => None,
         }
     }

@@ -7,6 +7,7 @@ pub(crate) mod fairness;
 pub(crate) mod hop;
 pub(crate) mod nop;
 pub(crate) mod scale;
+pub(crate) mod small;
 pub(crate) mod w2;
 pub(crate) mod w3;
 pub(crate) mod w4;
@@ -35,6 +36,7 @@ pub(crate) const ALL: &[Workload] = &[
     Workload { name: "w3", source: include_str!("w3.rs"), run: w3::run },
     Workload { name: "w4", source: include_str!("w4.rs"), run: w4::run },
     Workload { name: "w5", source: include_str!("w5.rs"), run: w5::run },
+    Workload { name: "small", source: include_str!("small.rs"), run: small::run },
     Workload { name: "w6", source: include_str!("w6.rs"), run: w6::run },
     Workload { name: "w7", source: include_str!("w7.rs"), run: w7::run },
     Workload { name: "w9", source: include_str!("w9/mod.rs"), run: w9::run },

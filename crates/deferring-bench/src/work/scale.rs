@@ -390,7 +390,7 @@ fn many_rings(count: usize, one: impl Fn() -> anyhow::Result<()> + Sync) -> anyh
 
 fn one_ring(our: bool, cached: &Cached, reads: usize) -> anyhow::Result<()> {
     if our {
-        let driven = Driven::new(Driver::BlockOn)?;
+        let driven = Driven::new(Driver::BlockOn, false)?;
         driven.job(&w2::Reads::new(cached, cached.shared()?, DEPTH)?, reads)?;
     } else {
         (w2::raw(cached, cached.shared()?, DEPTH)?.run)(reads)?;

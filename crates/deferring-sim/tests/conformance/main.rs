@@ -1,5 +1,5 @@
 //! Three kernels behind one ring, and the same is asked of each: io_uring, the pool, the simulated
-//! one.
+//! one; and of io_uring where small calls are made by who queues them.
 //!
 //! `stories/`: what is known of the answers. `script/`: ops drawn by lot, whose answers are held
 //! against one another. `worlds.rs`: the kernels. Where the system refuses io_uring, its rows are
@@ -27,6 +27,7 @@ macro_rules! told_on {
 macro_rules! stories {
     ($($group:ident::$name:ident)*) => {
         told_on!(IoUring, io_uring, $($group::$name)*);
+        told_on!(Callers, callers, $($group::$name)*);
         told_on!(Pool, pool, $($group::$name)*);
         told_on!(Sim, sim, $($group::$name)*);
     };

@@ -30,11 +30,13 @@ const START: Duration = Duration::from_secs(1000);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kernel {
     IoUring,
+    /// The same, and who queues makes small calls itself (`Builder::callers_may_block`).
+    Callers,
     Pool,
     Sim,
 }
 
-pub(crate) const ALL: [Kernel; 3] = [Kernel::IoUring, Kernel::Pool, Kernel::Sim];
+pub(crate) const ALL: [Kernel; 4] = [Kernel::IoUring, Kernel::Callers, Kernel::Pool, Kernel::Sim];
 
 /// A ring, and a directory.
 pub(crate) struct World {
@@ -90,10 +92,10 @@ pub(crate) fn on<T>(kernel: Kernel, seed: u64, story: impl AsyncFnOnce(&World) -
         });
         return Some(told.expect("the power stays on"));
     }
-    let builder = Ring::builder().queue_depth(32);
+    let builder = Ring::builder().queue_depth(32).callers_may_block(kernel == Kernel::Callers);
     let ring = match kernel {
         Kernel::Pool => builder.pool_only().build().expect("a ring on a pool"),
-        Kernel::IoUring | Kernel::Sim => match builder.io_uring_only().build() {
+        Kernel::IoUring | Kernel::Callers | Kernel::Sim => match builder.io_uring_only().build() {
             Ok(ring) => ring,
             Err(error) => {
                 let _ = writeln!(io::stderr(), "skipped: needs io_uring: {error}");

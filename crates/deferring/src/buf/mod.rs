@@ -222,6 +222,21 @@ impl<B: IoBufMut> Lent<B> {
     }
 }
 
+impl<B: IoBuf> Lent<B> {
+    /// The bytes that are to be read.
+    ///
+    /// # Safety
+    /// It was made by [`to_read`](Self::to_read), and so names what is initialised.
+    pub(crate) unsafe fn bytes(&self) -> &[u8] {
+        if self.len == 0 {
+            return &[];
+        }
+        // SAFETY: initialised, as the caller says; in place and changed by nobody for as long as
+        // the buffer is here, as `IoBuf` says.
+        unsafe { std::slice::from_raw_parts(self.ptr, self.len) }
+    }
+}
+
 impl<B> Lent<B> {
     /// The address for an SQE.
     #[must_use]

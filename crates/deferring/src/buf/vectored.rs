@@ -1,6 +1,6 @@
 //! Groups of buffers, lent to one op.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 
 use super::{BufResult, IoBuf, IoBufMut, StandIn, address};
@@ -80,6 +80,8 @@ struct IoVec {
     len: usize,
 }
 
+const _: () = assert!(size_of::<IoVec>() == size_of::<IoSlice<'_>>(), "std says so");
+
 /// Buffers whose addresses the kernel has, or soon will. As [`Lent`](super::Lent), with the
 /// array of `iovec`s that the SQE points to.
 pub(crate) struct LentVectored<V> {
@@ -129,6 +131,19 @@ impl<V: IoVectoredMut> LentVectored<V> {
             unsafe { bufs.set_filled(n) };
         });
         BufResult(result, bufs)
+    }
+}
+
+impl<V: IoVectored> LentVectored<V> {
+    /// The buffers that are to be read, as system calls take them.
+    ///
+    /// # Safety
+    /// It was made by [`to_read`](Self::to_read), and so names what is initialised.
+    pub(crate) unsafe fn slices(&self) -> &[IoSlice<'_>] {
+        // SAFETY: an `IoSlice` is a `struct iovec`, as std says. The bytes are initialised, as the
+        // caller says; in place and changed by nobody for as long as the buffers are here, as
+        // `IoVectored` says.
+        unsafe { std::slice::from_raw_parts(self.iovecs.as_ptr().cast(), self.iovecs.len()) }
     }
 }
 

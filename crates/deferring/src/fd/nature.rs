@@ -163,9 +163,11 @@ fn statx(fd: impl AsFd, mask: StatxFlags) -> Option<Statx> {
     rustix::fs::statx(fd, "", flags, mask).ok()
 }
 
-/// Whether transfers go past the page cache.
-pub(super) fn is_direct(fd: impl AsFd) -> bool {
-    rustix::fs::fcntl_getfl(fd).is_ok_and(|flags| flags.contains(OFlags::DIRECT))
+/// Whether transfers go past the page cache; whether writes wait for the disk.
+pub(super) fn transfers(fd: impl AsFd) -> (bool, bool) {
+    let flags = rustix::fs::fcntl_getfl(fd).unwrap_or(OFlags::empty());
+    let sync = OFlags::SYNC | OFlags::DSYNC;
+    (flags.contains(OFlags::DIRECT), flags.intersects(sync))
 }
 
 #[cfg(test)]

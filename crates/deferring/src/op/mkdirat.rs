@@ -5,13 +5,14 @@ use std::path::Path;
 
 use rustix::fs::Mode;
 
-use super::{At, Op, Opcode, PathArg, Sqe, zero};
+use super::{At, Op, Opcode, PathArg, Plain, Sqe, zero};
 use crate::fd::{Fd, Lease};
 use crate::{Handle, Ring};
 
 /// Makes a directory.
 ///
 /// Kernel: `IORING_OP_MKDIRAT`, since 5.15.
+/// A plain call, where [`callers_may_block`](crate::Builder::callers_may_block) says so.
 ///
 /// # Cancellation
 /// It happened or not, as the result says; a dropped handle does not tell.
@@ -45,6 +46,14 @@ unsafe impl Op for Mkdirat {
 
     fn uses(&self, fd: &Fd) -> bool {
         self.dir.is_of(fd)
+    }
+
+    fn plain(&self) -> Plain {
+        Plain::name_if(self.dir.is_local_with(&self.path))
+    }
+
+    fn call(&mut self) -> io::Result<u32> {
+        self.dir.call(|dir| dir.mkdirat(self.path.as_c_str(), self.mode))
     }
 
     fn encode(&mut self, sqe: &mut Sqe) {

@@ -158,6 +158,20 @@ pub unsafe trait Op: std::marker::Send + Sized + 'static {
         None
     }
 
+    /// Whether it may be [called](Self::call) by the thread that queues it, where the user lets such
+    /// threads block ([`Builder::callers_may_block`](crate::Builder::callers_may_block)). Asked
+    /// before the op is queued, with nothing locked.
+    #[doc(hidden)]
+    fn plain(&self) -> Plain {
+        Plain::Never
+    }
+
+    /// Makes the plain system call, and gives up what only that needed. Not after `encode`.
+    #[doc(hidden)]
+    fn call(&mut self) -> io::Result<u32> {
+        unreachable!("only of an op that is `plain`")
+    }
+
     /// Writes the question. `opcode` and `user_data` are set by the ring.
     fn encode(&mut self, sqe: &mut Sqe);
 
@@ -212,6 +226,28 @@ pub unsafe trait Op: std::marker::Send + Sized + 'static {
     /// [`Handle::deadline`](crate::Handle::deadline).
     fn deadline(self, at: Instant) -> With<Self> {
         With::new(self).deadline(at)
+    }
+}
+
+/// What a plain system call in place of an op would be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(hidden)]
+pub enum Plain {
+    /// Nothing: the op goes through the ring.
+    Never,
+    /// A change of one name in a local directory.
+    Name,
+    /// A small write into the page cache.
+    Write,
+}
+
+impl Plain {
+    const fn name_if(is_local: bool) -> Self {
+        if is_local { Self::Name } else { Self::Never }
+    }
+
+    const fn write_if(is_small: bool) -> Self {
+        if is_small { Self::Write } else { Self::Never }
     }
 }
 

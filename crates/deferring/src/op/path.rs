@@ -48,6 +48,18 @@ impl At {
         self.0.as_ref()
     }
 
+    /// The name of one thing in a directory on a local disk or in memory: whoever asks for it asks
+    /// no server.
+    pub(super) fn is_local_with(&self, name: &PathArg) -> bool {
+        name.is_name() && self.0.as_ref().is_some_and(Lease::is_local)
+    }
+
+    /// Asks, and gives the directory up.
+    pub(super) fn call(&mut self, call: impl FnOnce(&Lease) -> io::Result<u32>) -> io::Result<u32> {
+        let dir = self.0.take();
+        dir.as_ref().map_or(Err(Errno::BADF.into()), call)
+    }
+
     /// Moves the lease out; see [`Op::let_go`](super::Op::let_go).
     pub fn let_go(&mut self, leases: &mut Vec<Lease>) {
         if let Some(lease) = self.0.take() {
@@ -88,6 +100,18 @@ impl PathArg {
     /// Whether it names what it starts from.
     pub(super) fn is_empty(&self) -> bool {
         self.0.as_ref().is_some_and(|path| path.is_empty())
+    }
+
+    /// Whether it is the name of one thing in the directory that it starts from: it leads nowhere
+    /// else.
+    pub(super) fn is_name(&self) -> bool {
+        let name = self.as_c_str().to_bytes();
+        !matches!(name, b"" | b"." | b"..") && !name.contains(&b'/')
+    }
+
+    /// For a system call; nothing, if it was refused.
+    pub(super) fn as_c_str(&self) -> &CStr {
+        self.0.as_deref().unwrap_or_default()
     }
 
     /// Refuses a path with a NUL in it, which names no file. (The kernel would cut it there.)

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use rustix::fs::RenameFlags;
 
-use super::{At, Op, Opcode, PathArg, Sqe, zero};
+use super::{At, Op, Opcode, PathArg, Plain, Sqe, zero};
 use crate::fd::{Fd, Lease};
 use crate::{Handle, Ring};
 
 /// Gives a file another name in place of its own, and replaces what has that name.
 ///
 /// Kernel: `IORING_OP_RENAMEAT`, since 5.11.
+/// A plain call, where [`callers_may_block`](crate::Builder::callers_may_block) says so.
 ///
 /// # Cancellation
 /// It happened or not, as the result says; a dropped handle does not tell.
@@ -67,6 +68,17 @@ unsafe impl Op for Renameat {
 
     fn uses(&self, fd: &Fd) -> bool {
         self.from_dir.is_of(fd) || self.to_dir.is_of(fd)
+    }
+
+    fn plain(&self) -> Plain {
+        let from = self.from_dir.is_local_with(&self.from);
+        Plain::name_if(from && self.to_dir.is_local_with(&self.to))
+    }
+
+    fn call(&mut self) -> io::Result<u32> {
+        let (from, to) = (self.from.as_c_str(), self.to.as_c_str());
+        let (from_dir, to_dir, flags) = (&mut self.from_dir, &mut self.to_dir, self.flags);
+        from_dir.call(|dir| to_dir.call(|to_dir| dir.renameat(from, to_dir, to, flags)))
     }
 
     fn encode(&mut self, sqe: &mut Sqe) {

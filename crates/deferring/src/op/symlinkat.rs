@@ -3,13 +3,14 @@
 use std::io;
 use std::path::Path;
 
-use super::{At, Op, Opcode, PathArg, Sqe, zero};
+use super::{At, Op, Opcode, PathArg, Plain, Sqe, zero};
 use crate::fd::{Fd, Lease};
 use crate::{Handle, Ring};
 
 /// Makes a symbolic link.
 ///
 /// Kernel: `IORING_OP_SYMLINKAT`, since 5.15.
+/// A plain call, where [`callers_may_block`](crate::Builder::callers_may_block) says so.
 ///
 /// # Cancellation
 /// It happened or not, as the result says; a dropped handle does not tell.
@@ -44,6 +45,15 @@ unsafe impl Op for Symlinkat {
 
     fn uses(&self, fd: &Fd) -> bool {
         self.link_dir.is_of(fd)
+    }
+
+    fn plain(&self) -> Plain {
+        Plain::name_if(self.link_dir.is_local_with(&self.link))
+    }
+
+    fn call(&mut self) -> io::Result<u32> {
+        let (target, link) = (self.target.as_c_str(), self.link.as_c_str());
+        self.link_dir.call(|dir| dir.symlinkat(target, link))
     }
 
     fn encode(&mut self, sqe: &mut Sqe) {

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use rustix::fs::AtFlags;
 
-use super::{At, Op, Opcode, PathArg, Sqe, zero};
+use super::{At, Op, Opcode, PathArg, Plain, Sqe, zero};
 use crate::fd::{Fd, Lease};
 use crate::{Handle, Ring};
 
 /// Removes a name: of a file, or of an empty directory with [`dir`](Self::dir).
 ///
 /// Kernel: `IORING_OP_UNLINKAT`, since 5.11.
+/// A plain call, where [`callers_may_block`](crate::Builder::callers_may_block) says so.
 ///
 /// # Cancellation
 /// It happened or not, as the result says; a dropped handle does not tell.
@@ -60,6 +61,14 @@ unsafe impl Op for Unlinkat {
 
     fn uses(&self, fd: &Fd) -> bool {
         self.dir.is_of(fd)
+    }
+
+    fn plain(&self) -> Plain {
+        Plain::name_if(self.dir.is_local_with(&self.path))
+    }
+
+    fn call(&mut self) -> io::Result<u32> {
+        self.dir.call(|dir| dir.unlinkat(self.path.as_c_str(), self.flags))
     }
 
     fn encode(&mut self, sqe: &mut Sqe) {

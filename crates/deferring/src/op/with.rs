@@ -5,7 +5,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::{Op, Opcode, Place, Sqe};
+use super::{Op, Opcode, Place, Plain, Sqe};
 use crate::Fd;
 use crate::fd::Lease;
 
@@ -105,6 +105,17 @@ unsafe impl<T: Op> Op for With<T> {
 
     fn at_once(&mut self) -> Option<io::Result<u32>> {
         if self.in_worker || self.may_block { None } else { self.op.at_once() }
+    }
+
+    fn plain(&self) -> Plain {
+        // Who has a wish has it of the ring.
+        let Until { after, at } = self.until;
+        let wishes = self.in_worker || self.may_block || after.is_some() || at.is_some();
+        if wishes { Plain::Never } else { self.op.plain() }
+    }
+
+    fn call(&mut self) -> io::Result<u32> {
+        self.op.call()
     }
 
     fn encode(&mut self, sqe: &mut Sqe) {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Direction, Op, Opcode, Place, Sqe, transfer_len};
+use super::{Direction, Op, Opcode, Place, Plain, Sqe, transfer_len};
 use crate::buf::{BufResult, IoBuf, Lent};
 use crate::fd::{Fd, Lease};
 use crate::{Handle, Ring};
@@ -13,6 +13,7 @@ use crate::{Handle, Ring};
 /// lend a [`slice`](IoBuf::slice).
 ///
 /// Kernel: `IORING_OP_WRITE`, since 5.6.
+/// A plain call, where [`callers_may_block`](crate::Builder::callers_may_block) says so.
 ///
 /// # Cancellation
 /// The buffer comes back, or is freed, after the last CQE. What was written stays written.
@@ -50,6 +51,17 @@ unsafe impl<B: IoBuf> Op for Write<B> {
 
     fn uses(&self, fd: &Fd) -> bool {
         self.fd.is_of(fd)
+    }
+
+    fn plain(&self) -> Plain {
+        Plain::write_if(self.fd.takes_at_once(self.buf.len(), self.offset))
+    }
+
+    fn call(&mut self) -> io::Result<u32> {
+        // SAFETY: made by `to_read`.
+        let result = self.fd.write(unsafe { self.buf.bytes() }, self.offset);
+        self.fd.give_up();
+        result
     }
 
     fn encode(&mut self, sqe: &mut Sqe) {

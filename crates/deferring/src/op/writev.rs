@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Direction, Op, Opcode, Place, Sqe, check_vectored};
+use super::{Direction, Op, Opcode, Place, Plain, Sqe, check_vectored};
 use crate::buf::{BufResult, IoVectored, LentVectored};
 use crate::fd::{Fd, Lease};
 use crate::{Handle, Ring};
@@ -10,6 +10,7 @@ use crate::{Handle, Ring};
 /// Writes several buffers, one after the other, at an offset or at the file position.
 ///
 /// Kernel: `IORING_OP_WRITEV`, since 5.1.
+/// A plain call, where [`callers_may_block`](crate::Builder::callers_may_block) says so.
 ///
 /// # Cancellation
 /// As for [`Write`](super::Write).
@@ -48,6 +49,17 @@ unsafe impl<V: IoVectored> Op for Writev<V> {
 
     fn uses(&self, fd: &Fd) -> bool {
         self.fd.is_of(fd)
+    }
+
+    fn plain(&self) -> Plain {
+        Plain::write_if(self.fd.takes_at_once(self.bufs.len(), self.offset))
+    }
+
+    fn call(&mut self) -> io::Result<u32> {
+        // SAFETY: made by `to_read`.
+        let result = self.fd.writev(unsafe { self.bufs.slices() }, self.offset);
+        self.fd.give_up();
+        result
     }
 
     fn encode(&mut self, sqe: &mut Sqe) {

@@ -4,10 +4,12 @@
 //! code (P11). Whoever has the ring may call everything here from any thread. `submit.rs` sends and
 //! waits, `reap.rs` fills results, `claim.rs` serves handles, `end.rs` ends, `leave.rs` lets a
 //! thread go; `alarm.rs` is what the ring asks for itself, `aside.rs` what io_uring does not have, `workers.rs` the limit on the kernel's
-//! threads, `wakes.rs` whom the ring's own thread is about to wake. Not: the states of ops (`inflight/`), nor who decides to wait (`driver/`, or the user).
+//! threads, `wakes.rs` whom the ring's own thread is about to wake, `callers.rs` whether who queues may make the call. Not: the states of
+//! ops (`inflight/`), nor who decides to wait (`driver/`, or the user).
 
 mod alarm;
 mod aside;
+mod callers;
 mod claim;
 mod end;
 #[cfg(not(all(test, any(loom, shuttle))))]
@@ -43,6 +45,7 @@ use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, pla
 use crate::trace::Span;
 use alarm::Alarm;
 use aside::Aside;
+use callers::Callers;
 use wakes::Wakes;
 use workers::Workers;
 
@@ -82,6 +85,7 @@ pub(crate) struct Shared {
     /// The thread that turns it, if it has one of its own.
     keeper: plain::Mutex<Option<Keeper>>,
     drain_timeout: Duration,
+    callers: Callers,
 }
 
 /// What only one thread may touch at a time.
@@ -190,6 +194,7 @@ impl Shared {
             over: AtomicBool::new(false),
             keeper: plain::Mutex::new(None),
             drain_timeout: config.drain_timeout,
+            callers: Callers::new(config.callers_may_block),
         }))
     }
 
@@ -311,7 +316,16 @@ impl Shared {
         }
         if self.kernel.is_linux() {
             if let Some(result) = op.at_once() {
-                return Err((moving.back(), self.answered::<T>(result)));
+                let result = self.refused().and_then(|()| self.answered::<T>(result));
+                return Err((moving.back(), result));
+            }
+            if self.callers.may_block
+                && self.callers.may_call(op.plain())
+                && !self.backend.on_pool().contains(&T::CODE)
+            {
+                // Before, since it is done then, whatever becomes of the ring.
+                let result = self.refused().and_then(|()| self.answered::<T>(op.call()));
+                return Err((moving.back(), result));
             }
         }
         // May ask the kernel what is behind a descriptor.
@@ -344,13 +358,15 @@ impl Shared {
         Ok(token)
     }
 
+    /// Refuses what comes after the ring's end.
+    fn refused(&self) -> io::Result<()> {
+        let refusal = self.lock().refusal;
+        refusal.map_or(Ok(()), |refusal| Err(refusal.error()))
+    }
+
     /// An op was answered without the ring. Whoever waits by hand for what ends is told of it, with
     /// the next submit if it waits already.
     fn answered<T: Op>(&self, result: io::Result<u32>) -> io::Result<u32> {
-        let refusal = self.lock().refusal;
-        if let Some(refusal) = refusal {
-            return Err(refusal.error());
-        }
         Span::of_op(T::CODE).end(&result);
         self.counters.answered.fetch_add(1, Ordering::Relaxed);
         self.answered.fetch_add(1, Ordering::SeqCst);

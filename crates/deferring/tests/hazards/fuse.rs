@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use deferring::Fd;
@@ -83,6 +83,17 @@ impl Fuse {
     /// `hung0`, `hung1`, and so on.
     pub(crate) fn open_hung(&self, count: usize) -> Vec<Fd> {
         (0..count).map(|number| self.open(&format!("hung{number}"))).collect()
+    }
+
+    /// Its root, as a place for paths to start from.
+    pub(crate) fn root(&self) -> Fd {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        rustix::fs::open(self.place.path(), flags, Mode::empty()).expect("is mounted").into()
+    }
+
+    /// Where it is mounted.
+    pub(crate) fn place(&self) -> &Path {
+        self.place.path()
     }
 
     fn path(&self, name: &str) -> PathBuf {

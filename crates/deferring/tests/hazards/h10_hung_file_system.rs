@@ -8,9 +8,10 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use deferring::op::{Read, Statx};
+use deferring::op::{Mkdirat, Read, Statx};
 use deferring::{
-    AtFlags, BufResult, CWD, CancelOutcome, Fd, Handle, Ring, RingError, StatxFlags, leaked_ops,
+    AtFlags, BufResult, CWD, CancelOutcome, Fd, Handle, Mode, RenameFlags, Ring, RingError,
+    StatxFlags, leaked_ops,
 };
 
 use crate::fuse::{Control, Fuse, Reads};
@@ -35,6 +36,55 @@ fn h10_a_ring_ends_by_its_deadline_while_reads_hang_under_block_on() {
 #[test]
 fn h10_a_ring_ends_by_its_deadline_while_reads_hang_that_cannot_wait_apart() {
     in_a_process_of_its_own(this_test!(), || the_ring_ends(Reads::Sync, Way::ByHand));
+}
+
+#[test]
+fn h10_a_thread_that_may_block_leaves_what_a_server_may_hold_up_to_the_ring() {
+    in_a_process_of_its_own(this_test!(), || {
+        let hazard = Hazard::begin(10);
+        let fuse = match Fuse::mount(Reads::Async) {
+            Ok(fuse) => fuse,
+            Err(needs) => return skipped(&needs),
+        };
+        let ring = builder().callers_may_block(true).build().unwrap();
+        let (root, fine) = (fuse.root(), fuse.open("fine"));
+        let (empty, flags) = (AtFlags::empty(), RenameFlags::empty());
+        let place = tempfile::tempdir().unwrap();
+        let dir = Fd::from(fs::File::open(place.path()).unwrap());
+        let names = [
+            ring.queue(Mkdirat::new(&root, "new", Mode::RWXU)),
+            ring.queue(Mkdirat::new(&dir, fuse.place().join("new"), Mode::RWXU)),
+        ];
+        let unlink = ring.unlinkat(&root, "fine", empty);
+        let renames = [
+            ring.renameat2(&dir, "none", &root, "new", flags),
+            ring.renameat2(&root, "fine", &dir, "new", flags),
+        ];
+        let symlink = ring.symlinkat("anywhere", &root, "new");
+        let write = ring.write(&fine, "x", 0);
+        let done = [unlink.is_done(), symlink.is_done(), write.is_done()];
+        assert!(done == [false; 3] && !names.iter().any(Handle::is_done));
+        assert!(!renames.iter().any(Handle::is_done));
+        // The server knows none of it; each ends, with an error.
+        let results: Vec<_> = Way::ByHand.finish_all(&ring, names.into());
+        let results = results.into_iter().chain(Way::ByHand.finish_all(&ring, renames.into()));
+        assert!(results.into_iter().all(|result| result.is_err()));
+        Way::ByHand.finish(&ring, unlink).unwrap_err();
+        Way::ByHand.finish(&ring, symlink).unwrap_err();
+        Way::ByHand.finish(&ring, write).0.unwrap_err();
+        assert_eq!(ring.stats().sqes, 7);
+        at_the_mount_nobody_asks_the_server(&ring, &fuse);
+        hazard.saw(format_args!("7 ops on FUSE went through the ring; a mount point is EBUSY"));
+    });
+}
+
+/// By its name in the directory above, which is on another file system.
+fn at_the_mount_nobody_asks_the_server(ring: &Ring, fuse: &Fuse) {
+    let above = Fd::from(fs::File::open(fuse.place().parent().unwrap()).unwrap());
+    let name = fuse.place().file_name().unwrap();
+    let rmdir = ring.unlinkat(&above, name, AtFlags::REMOVEDIR);
+    let result = Way::ByHand.finish(ring, rmdir);
+    assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EBUSY));
 }
 
 /// That the process can exit in the end, in time, is seen by who started it.

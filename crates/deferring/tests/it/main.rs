@@ -14,6 +14,7 @@ mod auto;
 mod backend;
 mod beside;
 mod buffers;
+mod callers;
 mod cancel;
 mod cancel_many;
 mod completion;

@@ -6,7 +6,7 @@
 use std::io;
 use std::time::Duration;
 
-use deferring::op::{Op, Opcode, Sqe};
+use deferring::op::{Mkdirat, Op, Opcode, Sqe};
 use deferring::{CancelOutcome, Clock, PollFlags};
 use futures_util::future::join_all;
 use rustix::io::Errno;
@@ -96,7 +96,9 @@ pub(crate) async fn a_cancel_ends_what_waits(world: &World) {
 }
 
 pub(crate) async fn a_cancel_of_what_has_not_begun_or_is_over(world: &World) {
-    let never = world.ring.mkdirat(&world.dir, "never", deferring::Mode::RWXU);
+    // In a worker: else one whose caller may block is over when it is queued.
+    let never = Mkdirat::new(&world.dir, "never", deferring::Mode::RWXU).in_worker();
+    let never = world.ring.queue(never);
     assert_eq!(never.cancel().await, CancelOutcome::Cancelled);
     fails(never.await, Errno::CANCELED);
     let done = world.ring.nop();
