@@ -367,6 +367,7 @@ mod tests {
             title: "a test".into(),
             op: "op",
             special: None,
+            raw_instructions: None,
             rows,
             absent: Vec::new(),
             ops: 1,
