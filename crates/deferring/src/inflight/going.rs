@@ -113,6 +113,7 @@ impl Inflight {
             sqe.user_data = token.cancel().user_data();
             self.cancels_submitted += 1;
             self.counters.cancels_sent.add(1);
+            self.own_cancels &= !self.cancel_lane.is_empty();
             return true;
         }
         self.own_cancels = false;

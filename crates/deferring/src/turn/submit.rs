@@ -76,7 +76,12 @@ impl Core {
         let own = if has_own { self.push_own() } else { 0 };
         self.counters.sqes.add(ops.into());
         self.counters.own_sqes.add(own.into());
-        let without_workers = ops == plain && own == 0 && !self.inflight.has_transfers_of_disks();
+        let unconsumed = self.sq.publish();
+        // What was written before is not known any more.
+        let without_workers = ops == plain
+            && ops == unconsumed
+            && own == 0
+            && !self.inflight.has_transfers_of_disks();
         if !without_workers {
             if workers.want(self.inflight.workers_wanted()) {
                 self.counters.workers_raised.add(1);
@@ -86,7 +91,7 @@ impl Core {
         self.inflight.publish();
         let left = self.inflight.has_more(*fresh);
         let own_left = has_own && self.has_own_to_send();
-        Filled { ops, unconsumed: self.sq.publish(), left, own_left, without_workers }
+        Filled { ops, unconsumed, left, own_left, without_workers }
     }
 
     /// Writes what is new where nothing else is to be thought of, up to the first that needs more.
