@@ -5,14 +5,23 @@
 
 #[cfg(not(all(test, any(loom, shuttle))))]
 mod checked {
+    /// Not std's: it asks twice for each lock whether somebody panics.
     pub(super) use parking_lot::{Mutex, MutexGuard};
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
     pub(crate) use std::thread;
+
+    /// They never are.
+    #[inline]
+    pub(super) fn not_poisoned<T>(locked: T) -> T {
+        locked
+    }
 }
 
 #[cfg(all(test, loom))]
 mod checked {
     use std::sync::atomic::Ordering;
+
+    pub(super) use super::plain::not_poisoned;
 
     pub(crate) use loom::sync::Condvar;
     pub(crate) use loom::sync::atomic::AtomicU32;
@@ -142,6 +151,7 @@ mod checked {
 
 #[cfg(all(test, shuttle))]
 mod checked {
+    pub(super) use super::plain::not_poisoned;
     pub(crate) use shuttle::sync::Condvar;
     pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
     pub(super) use shuttle::sync::{Mutex, MutexGuard};
@@ -158,6 +168,12 @@ pub(crate) mod plain {
     };
 
     pub(crate) use std::sync::MutexGuard;
+    use std::sync::PoisonError;
+
+    /// Whether or not its holder panicked.
+    pub(super) fn not_poisoned<T>(locked: Result<T, PoisonError<T>>) -> T {
+        locked.unwrap_or_else(PoisonError::into_inner)
+    }
 
     /// As the other one: it outlives a panic of its holder.
     #[derive(Debug, Default)]
@@ -169,7 +185,7 @@ pub(crate) mod plain {
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+            not_poisoned(self.0.lock())
         }
     }
 
@@ -198,7 +214,7 @@ pub(crate) mod plain {
             time: std::time::Duration,
         ) -> (MutexGuard<'a, T>, bool) {
             let waited = self.0.wait_timeout(guard, time);
-            let (guard, late) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+            let (guard, late) = not_poisoned(waited);
             (guard, late.timed_out())
         }
     }
@@ -249,11 +265,12 @@ impl<T> Mutex<T> {
         Self(checked::Mutex::new(value))
     }
 
+    #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock()
+        checked::not_poisoned(self.0.lock())
     }
 
     pub(crate) fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut()
+        checked::not_poisoned(self.0.get_mut())
     }
 }
