@@ -4,6 +4,7 @@
 
 use crate::api::Job;
 use crate::contest::{Contest, Contestant, Kind, Runner};
+use crate::local;
 use crate::options::Options;
 use crate::ours::{self, Driver};
 use crate::peers;
@@ -51,6 +52,7 @@ impl Field {
                 others.push(ours::contestant(*driver, true, job.clone()));
             }
         }
+        others.extend(local::contestant(job.clone()));
         for files in self.files {
             others.push(tokios::contestant(*files, job.clone()));
         }

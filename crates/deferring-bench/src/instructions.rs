@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, ensure};
 
 use crate::contest::{Contest, Kind, Measured, Plan};
+use crate::local;
 use crate::options::Options;
 use crate::ours::Driver;
 
@@ -43,6 +44,7 @@ pub(crate) fn hold(
     measured.raw_instructions = Some(of(&baseline)?);
     for row in &mut measured.rows {
         let by_one_thread = DRIVERS.iter().any(|driver| driver.name() == row.name);
+        let by_one_thread = by_one_thread || row.name == local::NAME;
         row.instructions = match row.kind {
             Kind::Ours if by_one_thread => Some(of(&row.name)?),
             // Some may use what valgrind does not know.

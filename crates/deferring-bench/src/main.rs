@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask bench` builds this as it is meant to be built, and runs it. `work/`: the workloads,
 //! each of which opens with its question and its baseline. Who takes part: `raw.rs` (the baseline),
-//! `ours.rs`, `tokios.rs`, `peers/`, each by the ops of `api.rs`; `field.rs` puts them together.
+//! `ours.rs`, `local.rs`, `tokios.rs`, `peers/`, each by the ops of `api.rs`; `field.rs` puts them together.
 //! How it is measured: `contest.rs`, `cost.rs`, `alloc.rs`. What is said of it: `stats.rs`,
 //! `goal.rs`, `report/`. Not: what is counted rather than timed, which gates have; what is
 //! concluded, which docs/performance.md and docs/runtimes.md have.
@@ -18,6 +18,7 @@ mod file;
 mod goal;
 mod instructions;
 mod lanes;
+mod local;
 mod options;
 mod ours;
 mod peers;

@@ -28,6 +28,8 @@ pub struct Builder {
     pub(crate) sqpoll_idle: Option<Duration>,
     pub(crate) coop_taskrun: bool,
     pub(crate) single_issuer: bool,
+    /// See `LocalRing`.
+    pub(crate) of_one_thread: bool,
     pub(crate) defer_taskrun: bool,
     pub(crate) required: Vec<Opcode>,
     pub(crate) on_pool: Vec<Opcode>,
@@ -48,6 +50,7 @@ impl Default for Builder {
             sqpoll_idle: None,
             coop_taskrun: false,
             single_issuer: false,
+            of_one_thread: false,
             defer_taskrun: false,
             required: Vec::new(),
             on_pool: Vec::new(),

@@ -70,6 +70,8 @@ mod fd;
 pub mod fs;
 mod handle;
 mod inflight;
+#[cfg(not(all(test, any(loom, shuttle))))]
+mod local;
 #[cfg(all(test, any(loom, shuttle)))]
 mod models;
 mod notify;
@@ -104,6 +106,8 @@ pub use error::{PathError, RingError};
 pub use fd::{Fd, Lease};
 pub use handle::{Cancel, Handle};
 pub use inflight::{CancelOutcome, Cancelled, Pending};
+#[cfg(not(all(test, any(loom, shuttle))))]
+pub use local::{LocalCancel, LocalHandle, LocalRing};
 pub use op::{At, CWD};
 pub use ring::Ring;
 pub use shutdown::{Report, Shutdown};

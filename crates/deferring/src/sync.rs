@@ -4,9 +4,13 @@
 //! (`models/`). [`plain`] is std's always. Not: any policy. Who locks what is in `turn/`.
 
 #[cfg(not(all(test, any(loom, shuttle))))]
+mod lock;
+
+#[cfg(not(all(test, any(loom, shuttle))))]
 mod checked {
     /// Not std's: it asks twice for each lock whether somebody panics.
-    pub(super) use parking_lot::{Mutex, MutexGuard};
+    pub(super) use parking_lot::lock_api::RawMutex as RawLock;
+    pub(super) use parking_lot::{Mutex, MutexGuard, RawMutex};
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
     pub(crate) use std::thread;
 
@@ -273,4 +277,40 @@ impl<T> Mutex<T> {
     pub(crate) fn get_mut(&mut self) -> &mut T {
         checked::not_poisoned(self.0.get_mut())
     }
+}
+
+/// The lock of a ring.
+#[cfg(not(all(test, any(loom, shuttle))))]
+pub(crate) use lock::{Lock, LockGuard};
+
+#[cfg(all(test, any(loom, shuttle)))]
+pub(crate) type LockGuard<'a, T> = MutexGuard<'a, T>;
+
+/// The same for model checkers: always for all threads.
+#[cfg(all(test, any(loom, shuttle)))]
+#[derive(Debug)]
+pub(crate) struct Lock<T>(Mutex<T>);
+
+#[cfg(all(test, any(loom, shuttle)))]
+impl<T> Lock<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Mutex::new(value))
+    }
+
+    pub(crate) fn of_this_thread(value: T) -> Self {
+        Self::new(value)
+    }
+
+    pub(crate) fn lock(&self) -> LockGuard<'_, T> {
+        self.0.lock()
+    }
+}
+
+/// A number of this thread, which no other has at the same time; not 0.
+#[inline]
+pub(crate) fn here() -> usize {
+    std::thread_local! {
+        static HERE: u8 = const { 0 };
+    }
+    HERE.with(|here| std::ptr::from_ref(here).addr())
 }

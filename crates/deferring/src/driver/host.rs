@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use super::conclude;
 use super::spin::{Spin, look, until};
 use crate::notify::Calls;
+use crate::sync::here;
 use crate::sync::plain;
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{AtomicBool, Mutex, Ordering};
@@ -59,14 +60,6 @@ const WAKING: u32 = 2;
 /// How often in a row a task may turn the ring itself. What ends at once would keep it going for
 /// ever, and in an executor that does not count that, all others from having their turn.
 const IN_A_ROW_MAX: u32 = 64;
-
-/// A number of this thread.
-fn here() -> usize {
-    thread_local! {
-        static HERE: u8 = const { 0 };
-    }
-    HERE.with(|here| std::ptr::from_ref(here).addr())
-}
 
 impl Host {
     /// From now on a task in a reactor turns the ring, and any thread may. `tied`: in polls of

@@ -96,8 +96,8 @@ impl Shared {
     /// This thread submits, and may have workers for it.
     pub(super) fn remember_thread(&self) {
         let elsewhere = self.params().single_issuer || self.kernel.has_own_workers();
-        if elsewhere || self.workers.share() == 0 {
-            return; // Its thread outlives its ops; or there are no workers.
+        if elsewhere || self.workers.share() == 0 || self.core.is_of_one_thread() {
+            return; // Its thread outlives its ops; or there are no workers; or nobody else may send.
         }
         // It fails in the very end of a thread, when it is too late.
         let _ = SUBMITTED.try_with(|submitted| {

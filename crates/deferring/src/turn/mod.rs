@@ -41,7 +41,7 @@ use crate::op::{Op, Opcode, Until};
 use crate::planted;
 use crate::stats::{Counters, Stats};
 use crate::sync::thread::ThreadId;
-use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, plain};
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Lock, LockGuard, Ordering, plain};
 use crate::trace::Span;
 use alarm::Alarm;
 use aside::Aside;
@@ -61,7 +61,7 @@ pub(crate) struct Shared {
     time: Time,
     backend: BackendInfo,
     probe: Probe,
-    core: Mutex<Core>,
+    core: Lock<Core>,
     pub(crate) seat: Seat,
     counters: Arc<Counters>,
     workers: Workers,
@@ -179,7 +179,7 @@ impl Shared {
             kernel,
             backend,
             probe,
-            core: Mutex::new(core),
+            core: if config.of_one_thread { Lock::of_this_thread(core) } else { Lock::new(core) },
             seat,
             counters,
             workers: Workers::default(),
@@ -209,7 +209,7 @@ impl Shared {
         if self.mark.is_this_process() { Ok(()) } else { Err(error::forked()) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Core> {
+    fn lock(&self) -> LockGuard<'_, Core> {
         planted::slow_lock();
         self.core.lock()
     }

@@ -26,6 +26,7 @@ mod end;
 mod fs;
 mod hashers;
 mod host;
+mod local;
 mod ops;
 mod pool;
 mod process_ring;
