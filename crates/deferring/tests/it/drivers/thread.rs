@@ -16,8 +16,9 @@ use std::time::Duration;
 use deferring::{BufResult, Ring, block_on, leaked_ops};
 
 use crate::support::{
-    Graveyard, OpenInWorker, Refusal, bounded, builder, check_interrupted, errno, fifo, in_a_fork,
-    in_a_process_of_its_own, lets_go, park_on, pipe, poll_once, refused, this_test, until,
+    Graveyard, OpenInWorker, Refusal, bounded, builder, check_interrupted, errno, fifo,
+    has_io_uring, in_a_fork, in_a_process_of_its_own, lets_go, park_on, pipe, poll_once, refused,
+    this_test, until,
 };
 
 fn start() -> Ring {
@@ -220,6 +221,9 @@ fn whoever_waits_for_a_ring_with_a_thread_falls_asleep_and_so_does_the_thread() 
 /// life until it sleeps again.
 #[test]
 fn who_queues_an_op_wakes_those_whom_the_thread_has_not_come_to() {
+    if !has_io_uring("a ring that its own thread alone turns") {
+        return;
+    }
     bounded(|| {
         let ring = start();
         let (release, released) = mpsc::channel::<()>();
@@ -262,6 +266,9 @@ fn who_queues_an_op_wakes_those_whom_the_thread_has_not_come_to() {
 /// An executor may poll in its wakers; each of these queues another op, and polls it.
 #[test]
 fn wakers_that_poll_are_not_called_one_inside_the_other_without_end() {
+    if !has_io_uring("a ring that its own thread alone turns") {
+        return;
+    }
     bounded(|| {
         let ring = start();
         let depth = Arc::new(Depth::default());
