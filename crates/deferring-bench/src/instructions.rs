@@ -48,7 +48,9 @@ pub(crate) fn hold(
         row.instructions = match row.kind {
             Kind::Ours if by_one_thread => Some(of(&row.name)?),
             // Some may use what valgrind does not know.
-            Kind::Peer => of(&row.name).ok(),
+            Kind::Peer => of(&row.name)
+                .inspect_err(|error| eprintln!("deferring-bench: not counted: {error:#}"))
+                .ok(),
             Kind::Ours | Kind::Again | Kind::Tokio | Kind::Other => None,
         };
     }

@@ -333,9 +333,9 @@ impl Drop for Drained {
 /// The right of one op to name a descriptor. While it lasts, the descriptor stays open.
 pub struct Lease(Option<NonNull<Shared>>);
 
-// SAFETY: a count of what all threads may use.
+// SAFETY: what it points to is `Send` and `Sync`, and stays while there are leases, on whichever threads.
 unsafe impl Send for Lease {}
-// SAFETY: as above.
+// SAFETY: as above; a shared lease is only looked at.
 unsafe impl Sync for Lease {}
 
 impl Lease {
