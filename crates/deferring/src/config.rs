@@ -39,6 +39,7 @@ pub struct Builder {
     pub(crate) choice: Choice,
     pub(crate) pool_threads_max: u32,
     pub(crate) callers_may_block: bool,
+    pub(crate) biased_lock: bool,
 }
 
 impl Default for Builder {
@@ -60,6 +61,7 @@ impl Default for Builder {
             choice: Choice::Auto,
             pool_threads_max: Self::POOL_THREADS_MAX,
             callers_may_block: false,
+            biased_lock: true,
         }
     }
 }
@@ -277,6 +279,16 @@ impl Builder {
     /// ```
     pub const fn callers_may_block(mut self, may: bool) -> Self {
         self.callers_may_block = may;
+        self
+    }
+
+    /// Whether a thread that alone uses the ring for long does so without atomic operations (a biased
+    /// lock), until another thread comes. Default true. It needs `membarrier(2)`, from the ring's
+    /// thousandth op on: say false in a program that forbids itself that system call after the
+    /// ring was built (seccomp). Where it is refused from the start, the lock is an ordinary one.
+    #[doc(alias = "membarrier")]
+    pub const fn biased_lock(mut self, biased: bool) -> Self {
+        self.biased_lock = biased;
         self
     }
 

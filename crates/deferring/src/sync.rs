@@ -4,7 +4,30 @@
 //! (`models/`). [`plain`] is std's always. Not: any policy. Who locks what is in `turn/`.
 
 #[cfg(not(all(test, any(loom, shuttle))))]
+mod barrier;
+#[cfg(not(all(test, shuttle)))]
+pub(crate) mod bias;
+#[cfg(not(all(test, any(loom, shuttle))))]
 mod lock;
+
+/// Of a checker, which has no system calls: both sides are what they are for the heavy one.
+#[cfg(all(test, loom))]
+mod barrier {
+    pub(crate) type Refused = std::convert::Infallible;
+
+    pub(super) fn light() {
+        loom::sync::atomic::fence(super::Ordering::SeqCst);
+    }
+
+    pub(super) fn heavy() -> Result<(), Refused> {
+        light();
+        Ok(())
+    }
+
+    pub(super) fn pause(_: u32) {
+        loom::thread::yield_now();
+    }
+}
 
 #[cfg(not(all(test, any(loom, shuttle))))]
 mod checked {
@@ -293,12 +316,12 @@ pub(crate) struct Lock<T>(Mutex<T>);
 
 #[cfg(all(test, any(loom, shuttle)))]
 impl<T> Lock<T> {
-    pub(crate) fn new(value: T) -> Self {
+    pub(crate) fn new(value: T, _learns: bool) -> Self {
         Self(Mutex::new(value))
     }
 
     pub(crate) fn of_this_thread(value: T) -> Self {
-        Self::new(value)
+        Self::new(value, false)
     }
 
     pub(crate) fn lock(&self) -> LockGuard<'_, T> {

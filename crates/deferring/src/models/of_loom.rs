@@ -3,13 +3,18 @@
 //! A story that hangs is a wake-up that is lost: loom says "deadlock". The bounds on preemptions
 //! are what ends within a minute; each story says its own.
 
+#![allow(unsafe_code)] // A lock of their own.
+
 use std::task::{Poll, Waker};
 use std::time::Duration;
+
+use loom::cell::UnsafeCell;
 
 use super::{Ask, Flag, Unparks, alive, begin, host, keeper, park_on, ring};
 use crate::backend::toy;
 use crate::block_on;
 use crate::fd::Fd;
+use crate::sync::bias::Bias;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, thread};
 
 /// Tells a story in every order with at most so many preemptions of a thread that could go on.
@@ -32,6 +37,90 @@ fn spawn<T: Send + 'static>(
 
 /// In words.
 const STACK: usize = 32 << 10;
+
+// The lock that is somebody's.
+
+/// As the lock of a ring (`sync/lock.rs`), around a number that loom watches.
+struct Biased {
+    bias: Bias,
+    raw: Mutex<()>,
+    value: UnsafeCell<u32>,
+}
+
+// SAFETY: that is what the story is about; loom fails it otherwise.
+unsafe impl Sync for Biased {}
+
+impl Biased {
+    fn add_one(&self) {
+        // SAFETY: as above.
+        self.value.with_mut(|value| unsafe { *value += 1 });
+    }
+
+    fn add_as_owner(&self) {
+        if self.bias.enter(1) {
+            self.add_one();
+            self.bias.leave();
+        } else {
+            let _guard = self.raw.lock();
+            self.add_one();
+        }
+    }
+
+    fn add_as_another(&self) {
+        let _guard = self.raw.lock();
+        if self.bias.is_somebodys() {
+            self.bias.take_back().unwrap();
+        }
+        self.add_one();
+    }
+
+    /// Makes the caller its owner.
+    fn own(&self) {
+        let guard = self.raw.lock();
+        self.bias.give_to(1);
+        drop(guard);
+        self.add_one();
+        self.bias.leave();
+    }
+}
+
+#[test]
+fn loom_a_lock_that_is_taken_back_is_had_by_one_at_a_time() {
+    tell(4, || {
+        let (bias, raw) = (Bias::to(1), Mutex::new(()));
+        let lock = Arc::new(Biased { bias, raw, value: UnsafeCell::new(0) });
+        let owner = {
+            let lock = Arc::clone(&lock);
+            spawn(move || {
+                lock.add_as_owner();
+                lock.add_as_owner();
+            })
+        };
+        lock.add_as_another();
+        owner.join().unwrap();
+        // SAFETY: nobody else is there.
+        lock.value.with(|value| assert_eq!(unsafe { *value }, 3));
+    });
+}
+
+#[test]
+fn loom_who_comes_when_a_lock_becomes_somebodys_waits_for_them() {
+    tell(4, || {
+        let (bias, raw) = (Bias::to(0), Mutex::new(()));
+        let lock = Arc::new(Biased { bias, raw, value: UnsafeCell::new(0) });
+        let owner = {
+            let lock = Arc::clone(&lock);
+            spawn(move || {
+                lock.own();
+                lock.add_as_owner();
+            })
+        };
+        lock.add_as_another();
+        owner.join().unwrap();
+        // SAFETY: nobody else is there.
+        lock.value.with(|value| assert_eq!(unsafe { *value }, 3));
+    });
+}
 
 // Leases and closes.
 

@@ -1,8 +1,10 @@
-//! The lock of a ring; of a ring for one thread it is none.
+//! The lock of a ring. It learns whose it is.
 //!
 //! An atomic operation costs as much as many others, and an op's way takes the lock three times. So
-//! a ring that is said to be of one thread has it without: that thread alone may take it, which is
-//! looked at each time. Not: whose a ring is (`local.rs`).
+//! a thread that has taken it very often, and no other in between, becomes its owner, and has it
+//! without (`bias.rs`). The first other thread that comes takes that back, and the lock needs to be
+//! taken twice as often from then on to be anybody's again. That of a ring of one thread is its
+//! thread's from the start, and nobody takes it back. Not: whose a ring is (`local.rs`).
 #![allow(unsafe_code)] // Lends what is behind it.
 
 use std::cell::UnsafeCell;
@@ -10,67 +12,146 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
+use super::bias::Bias;
 use super::checked::{RawLock as _, RawMutex};
-use super::plain::AtomicBool;
-use super::{Ordering, here};
+use super::{barrier, here};
 
 pub(crate) struct Lock<T> {
-    /// The thread that alone may take it, by [`here`]; 0 if any may.
-    only: usize,
-    /// That thread has it.
-    inside: AtomicBool,
+    bias: Bias,
+    /// No other than the owner may take it.
+    strict: bool,
+    /// For all who are not the owner.
     raw: RawMutex,
+    /// Behind `raw`.
+    habit: UnsafeCell<Habit>,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: one guard is there at a time: of any thread by `raw`, or of the one thread by `inside`,
-// which no other looks at. A thread that comes to be `here` where another was comes after that one's
-// end, and sees its last guard go (`Acquire` and `Release` of `inside`).
+/// Who takes a lock.
+struct Habit {
+    last: usize,
+    /// How often in a row.
+    times: u32,
+    /// So often, and it is that thread's.
+    enough: u32,
+}
+
+/// How often to begin with: to take a lock back costs some 10 us, as much as it saves that often.
+const ENOUGH: u32 = 1024;
+
+/// And in the end.
+const ENOUGH_MAX: u32 = 1 << 24;
+
+impl Habit {
+    /// The thread `me` takes the lock. Whether it takes it all the time.
+    fn grows(&mut self, me: usize) -> bool {
+        if self.last != me {
+            (self.last, self.times) = (me, 0);
+        }
+        self.times = self.times.saturating_add(1);
+        self.times >= self.enough
+    }
+}
+
+// SAFETY: one guard is there at a time: of any thread by `raw`, which first makes sure that nobody is
+// the owner, or inside; or of the owner by `bias`, which no other changes meanwhile. What one guard's
+// thread did, the next sees: by `raw`, or by `inside` (`Release` when it leaves, `Acquire` when that
+// is looked at). `habit` is touched by who has `raw` only.
 unsafe impl<T: Send> Sync for Lock<T> {}
 
 impl<T> Lock<T> {
-    /// For all threads.
-    pub(crate) const fn new(value: T) -> Self {
-        Self::of(0, value)
+    /// For all threads; with `learns`, for that thread first of all that uses it all the time.
+    pub(crate) fn new(value: T, learns: bool) -> Self {
+        Self::of(Bias::to(0), false, if learns { ENOUGH } else { u32::MAX }, value)
     }
 
     /// For the calling thread.
     pub(crate) fn of_this_thread(value: T) -> Self {
-        Self::of(here(), value)
+        Self::of(Bias::to(here()), true, u32::MAX, value)
     }
 
-    const fn of(only: usize, value: T) -> Self {
-        let inside = AtomicBool::new(false);
-        Self { only, inside, raw: RawMutex::INIT, value: UnsafeCell::new(value) }
+    const fn of(bias: Bias, strict: bool, enough: u32, value: T) -> Self {
+        let habit = UnsafeCell::new(Habit { last: 0, times: 0, enough });
+        Self { bias, strict, raw: RawMutex::INIT, habit, value: UnsafeCell::new(value) }
     }
 
     /// Whether it is for one thread only.
     pub(crate) const fn is_of_one_thread(&self) -> bool {
-        self.only != 0
+        self.strict
     }
 
     #[inline]
     pub(crate) fn lock(&self) -> LockGuard<'_, T> {
-        if self.only == 0 {
-            self.raw.lock();
-        } else {
-            assert!(self.only == here(), "a ring of one thread is used by another");
-            assert!(!self.inside.load(Ordering::Acquire), "the ring is used while it is in use");
-            self.inside.store(true, Ordering::Relaxed);
+        let me = here();
+        let owns = self.bias.enter(me) || self.lock_with_others(me);
+        LockGuard { lock: self, owns, _stays: PhantomData }
+    }
+
+    /// Takes it as one of many threads, or for the first time as its owner: then true.
+    #[inline(never)]
+    fn lock_with_others(&self, me: usize) -> bool {
+        assert!(!self.strict, "a ring of one thread is used by another");
+        self.raw.lock();
+        if self.bias.is_somebodys() {
+            self.take_back();
         }
-        LockGuard { lock: self, _stays: PhantomData }
+        // SAFETY: behind `raw`, which is locked.
+        if unsafe { &mut *self.habit.get() }.grows(me) {
+            return self.become_owner(me);
+        }
+        false
+    }
+
+    #[cold]
+    fn take_back(&self) {
+        // SAFETY: behind `raw`, which is locked.
+        let habit = unsafe { &mut *self.habit.get() };
+        if let Err(errno) = self.bias.take_back() {
+            // SAFETY: locked by the caller, who does not go on.
+            unsafe { self.raw.unlock() };
+            panic!(
+                "membarrier(2) was allowed when the ring began, and now it is not: {errno}; build \
+                 rings with `biased_lock(false)`"
+            );
+        }
+        habit.enough = habit.enough.saturating_mul(2).min(ENOUGH_MAX);
+    }
+
+    /// With `raw` locked, which is given up if that is so.
+    #[cold]
+    fn become_owner(&self, me: usize) -> bool {
+        // Not with the lock: it may take a system call.
+        // SAFETY: locked by the caller, and again below.
+        unsafe { self.raw.unlock() };
+        let ready = barrier::is_ready();
+        self.raw.lock();
+        if self.bias.is_somebodys() {
+            self.take_back();
+            return false;
+        }
+        if !ready {
+            // SAFETY: behind `raw`, which is locked.
+            unsafe { (*self.habit.get()).times = 0 };
+            return false;
+        }
+        self.bias.give_to(me);
+        // SAFETY: locked above. Who comes now finds us inside.
+        unsafe { self.raw.unlock() };
+        true
     }
 }
 
 impl<T> fmt::Debug for Lock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lock").field("only", &self.only).finish_non_exhaustive()
+        f.debug_struct("Lock").field("bias", &self.bias).finish_non_exhaustive()
     }
 }
 
 /// The lock, taken, by this thread.
 pub(crate) struct LockGuard<'a, T> {
     lock: &'a Lock<T>,
+    /// As its owner.
+    owns: bool,
     _stays: PhantomData<*const ()>,
 }
 
@@ -95,11 +176,11 @@ impl<T> DerefMut for LockGuard<'_, T> {
 impl<T> Drop for LockGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if self.lock.only == 0 {
+        if self.owns {
+            self.lock.bias.leave();
+        } else {
             // SAFETY: locked in `lock`, by this thread.
             unsafe { self.lock.raw.unlock() }
-        } else {
-            self.lock.inside.store(false, Ordering::Release);
         }
     }
 }
@@ -111,21 +192,82 @@ mod tests {
 
     use super::*;
 
+    /// Takes it and adds one, until this thread is its owner; false where none can be.
+    fn own(lock: &Lock<u64>) -> bool {
+        let most = 1000 * ENOUGH;
+        (0..most).any(|_| {
+            let mut value = lock.lock();
+            *value += 1;
+            value.owns
+        })
+    }
+
     #[test]
     fn whoever_takes_it_is_alone() {
-        let lock = Lock::new(0_u32);
+        // Now with few others, now with many: it is somebody's for a while, and taken back.
+        for threads in 1..=4_u64 {
+            let lock = Lock::new(0, true);
+            let each = 400_000 / threads;
+            thread::scope(|scope| {
+                for thread in 0..threads {
+                    let lock = &lock;
+                    scope.spawn(move || {
+                        for time in 0..each {
+                            let mut value = lock.lock();
+                            let before = *value;
+                            *value = std::hint::black_box(before) + 1;
+                            drop(value);
+                            if time % 10_000 == thread {
+                                thread::yield_now();
+                            }
+                        }
+                    });
+                }
+            });
+            assert_eq!(*lock.lock(), threads * each);
+        }
+    }
+
+    #[test]
+    fn who_takes_it_all_the_time_owns_it_until_another_comes() {
+        let lock = Lock::new(0, true);
+        if !own(&lock) {
+            assert!(!barrier::is_ready(), "nobody owns it");
+            return;
+        }
+        assert!(lock.lock().owns);
+        let before = *lock.lock();
+        let other = thread::scope(|scope| scope.spawn(|| lock.lock().owns).join());
+        assert!(!other.unwrap(), "it is another's at once");
+        assert!(!lock.lock().owns, "it was taken back, and is ours");
+        assert!(own(&lock), "it is not ours again");
+        let again = *lock.lock() - before;
+        assert!(again > u64::from(ENOUGH), "ours again after {again} times");
+    }
+
+    #[test]
+    fn one_that_does_not_learn_is_nobodys() {
+        let lock = Lock::new(0, false);
+        assert!(!own(&lock));
+    }
+
+    #[test]
+    fn an_owner_that_is_inside_is_waited_for() {
+        let lock = Lock::new(0, true);
+        if !own(&lock) {
+            return;
+        }
+        let mut value = lock.lock();
         thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..10_000 {
-                        let mut value = lock.lock();
-                        let before = *value;
-                        *value = before + 1;
-                    }
-                });
+            let other = scope.spawn(|| *lock.lock());
+            // Long enough for it to come in, if it could.
+            while !other.is_finished() && lock.bias.is_somebodys() {
+                thread::yield_now();
             }
+            *value = 7;
+            drop(value);
+            assert_eq!(other.join().unwrap(), 7);
         });
-        assert_eq!(*lock.lock(), 40_000);
     }
 
     #[test]

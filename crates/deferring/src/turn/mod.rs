@@ -172,6 +172,8 @@ impl Shared {
             bell_armed: false,
             spare: After::default(),
         };
+        // Where io_uring is refused, system calls may be.
+        let learns = config.biased_lock && kernel.is_linux();
         Ok(Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             mark,
@@ -179,7 +181,11 @@ impl Shared {
             kernel,
             backend,
             probe,
-            core: if config.of_one_thread { Lock::of_this_thread(core) } else { Lock::new(core) },
+            core: if config.of_one_thread {
+                Lock::of_this_thread(core)
+            } else {
+                Lock::new(core, learns)
+            },
             seat,
             counters,
             workers: Workers::default(),
