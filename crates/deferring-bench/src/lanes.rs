@@ -1,46 +1,59 @@
 //! Many futures as one: each is polled when it was woken, by a bit of its own.
 //!
-//! What a program under `block_on` would use, at the least price: no task, no queue, no allocation
-//! after the start, and one for all of them then. Runtimes that have tasks are measured with theirs.
-#![allow(unsafe_code)] // The futures are pinned where they are, all in one box.
+//! What a program under `block_on` would use, at the least price: no task, no queue, and wakers that
+//! are never counted, as what they point to stays for good. Runtimes that have tasks are measured
+//! with theirs.
+#![allow(unsafe_code)] // The futures are pinned where they are, all in one box; and wakers by hand.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-
-use futures_util::task::AtomicWaker;
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
 pub(crate) struct Lanes<F> {
     lanes: Pin<Box<[Option<F>]>>,
     wakers: Vec<Waker>,
     left: usize,
-    woken: Arc<Woken>,
+    woken: &'static Woken,
 }
 
+/// Of one `Lanes`; a ring may have wakers of it for longer, so it is never freed. Some hundred bytes
+/// for each run.
 struct Woken {
     bits: Vec<AtomicU64>,
     /// The whole was woken, and has not been polled since.
     any: AtomicBool,
-    whole: AtomicWaker,
+    /// Of the one task that polls it.
+    whole: OnceLock<Waker>,
 }
 
 struct One {
     at: usize,
-    woken: Arc<Woken>,
+    woken: &'static Woken,
 }
 
-impl Wake for One {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+impl One {
+    fn wake(&self) {
+        let woken = self.woken;
+        // `SeqCst`: either this sees that the whole is to be woken, or that sees the bit.
+        woken.bits[self.at / 64].fetch_or(1 << (self.at % 64), Ordering::SeqCst);
+        if !woken.any.load(Ordering::SeqCst) && !woken.any.swap(true, Ordering::SeqCst) {
+            woken.whole.get().expect("it was polled").wake_by_ref();
+        }
     }
 
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.woken.bits[self.at / 64].fetch_or(1 << (self.at % 64), Ordering::AcqRel);
-        if !self.woken.any.swap(true, Ordering::AcqRel) {
-            self.woken.whole.wake();
-        }
+    fn waker(&'static self) -> Waker {
+        const VTABLE: RawWakerVTable = RawWakerVTable::new(
+            |one| RawWaker::new(one, &VTABLE),
+            // SAFETY: made of a `&'static One` below.
+            |one| unsafe { &*one.cast::<One>() }.wake(),
+            // SAFETY: as above.
+            |one| unsafe { &*one.cast::<One>() }.wake(),
+            |_| {},
+        );
+        // SAFETY: what it points to stays, and may be used by any thread; nothing is counted.
+        unsafe { Waker::new(std::ptr::from_ref(self).cast(), &VTABLE) }
     }
 }
 
@@ -50,13 +63,13 @@ impl<F: Future<Output = anyhow::Result<()>>> Lanes<F> {
         let words = lanes.len().div_ceil(64);
         let in_word = |word: usize| (lanes.len() - word * 64).min(64);
         let all = |word: usize| u64::MAX >> (64 - in_word(word));
-        let woken = Arc::new(Woken {
+        let woken: &_ = Box::leak(Box::new(Woken {
             bits: (0..words).map(|word| AtomicU64::new(all(word))).collect(),
             any: AtomicBool::new(true),
-            whole: AtomicWaker::new(),
-        });
-        let waker = |at| Waker::from(Arc::new(One { at, woken: Arc::clone(&woken) }));
-        let wakers = (0..lanes.len()).map(waker).collect();
+            whole: OnceLock::new(),
+        }));
+        let ones: &[_] = Vec::leak((0..lanes.len()).map(|at| One { at, woken }).collect());
+        let wakers = ones.iter().map(One::waker).collect();
         Self { left: lanes.len(), lanes: lanes.into(), wakers, woken }
     }
 }
@@ -67,10 +80,11 @@ impl<F: Future<Output = anyhow::Result<()>>> Future for Lanes<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         // In this order: who is woken from here on wakes the whole again.
-        this.woken.whole.register(cx.waker());
+        let whole = this.woken.whole.get_or_init(|| cx.waker().clone());
+        assert!(whole.will_wake(cx.waker()), "lanes are of one task");
         this.woken.any.store(false, Ordering::SeqCst);
         for word in 0..this.woken.bits.len() {
-            if this.woken.bits[word].load(Ordering::Acquire) == 0 {
+            if this.woken.bits[word].load(Ordering::SeqCst) == 0 {
                 continue;
             }
             let mut bits = this.woken.bits[word].swap(0, Ordering::AcqRel);

@@ -158,9 +158,14 @@ impl Counters {
 
     pub(crate) fn take_notes(&self, notes: &mut Notes) {
         if self.noted.load(Ordering::Acquire) {
-            self.noted.store(false, Ordering::Release);
-            notes.append(&mut self.notes.lock());
+            self.take_noted(notes);
         }
+    }
+
+    #[cold]
+    fn take_noted(&self, notes: &mut Notes) {
+        self.noted.store(false, Ordering::Release);
+        notes.append(&mut self.notes.lock());
     }
 
     /// So many ops have not been looked at, and so many wait in all.

@@ -191,7 +191,7 @@ pub(crate) mod plain {
     #[cfg(feature = "tokio")]
     pub(crate) use std::sync::atomic::AtomicPtr;
     pub(crate) use std::sync::atomic::{
-        AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
+        AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, compiler_fence, fence,
     };
 
     pub(crate) use std::sync::MutexGuard;

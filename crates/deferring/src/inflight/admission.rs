@@ -92,6 +92,14 @@ impl Crews {
     }
 }
 
+/// When the next tick is to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Pace {
+    Never,
+    Later,
+    Soon,
+}
+
 /// What a tick found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tick {
@@ -339,12 +347,18 @@ impl Admission {
 
     // Ticks.
 
-    /// Whether there is a reason for a tick to come: a credit is out, somebody pauses, or the
-    /// canary is not back.
-    pub(crate) fn needs_ticks(&self) -> bool {
-        let disk = self.disk > 0 && self.disk_unproven;
+    /// When a tick is to come: soon, if a credit is out, somebody pauses, or the canary is not back.
+    /// For transfers of disks it may be later: there are as many workers as they may need, unless the
+    /// system gives no more, which nobody has to see at once. Each tick costs who waits a system call.
+    pub(crate) fn pace(&self) -> Pace {
         let canary = self.canary_wanted || !self.canaries.is_empty();
-        canary || !self.paused.is_empty() || disk || self.all_crews().busy
+        if canary || !self.paused.is_empty() || self.all_crews().busy {
+            Pace::Soon
+        } else if self.disk > 0 && self.disk_unproven {
+            Pace::Later
+        } else {
+            Pace::Never
+        }
     }
 
     /// The clock for the next tick is set: who went before this is older than a tick when it comes.

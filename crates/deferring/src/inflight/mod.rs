@@ -38,6 +38,7 @@ use crate::op::{Kind, Op, Place};
 use crate::stats::Counters;
 use crate::sync::Arc;
 use crate::trace::{Note, Notes, Spans};
+pub(crate) use admission::Pace;
 use admission::{Admission, Lane};
 use cells::Cells;
 pub(crate) use cells::{Corpse, Moving};

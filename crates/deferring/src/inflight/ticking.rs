@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::admission::Tick;
+use super::admission::{Pace, Tick};
 use super::deadlines::Due;
 use super::slot::{Cancel, Event, State};
 use super::table::{List, Marks, Table};
@@ -89,8 +89,13 @@ impl Inflight {
         self.admission.has_transfers_of_disks()
     }
 
+    pub(crate) fn pace(&self) -> Pace {
+        self.admission.pace()
+    }
+
+    #[cfg(test)]
     pub(crate) fn needs_ticks(&self) -> bool {
-        self.admission.needs_ticks()
+        self.pace() != Pace::Never
     }
 
     pub(crate) const fn begin_ticks(&mut self) {

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::Ordering;
-use super::plain::AtomicU8;
+use super::plain::{AtomicU8, compiler_fence};
 use crate::threads;
 
 /// Why there is none.
@@ -29,7 +29,7 @@ const NONE: u8 = 3;
 /// passed.
 #[inline]
 pub(super) fn light() {
-    std::sync::atomic::compiler_fence(Ordering::SeqCst);
+    compiler_fence(Ordering::SeqCst);
 }
 
 /// The other side.

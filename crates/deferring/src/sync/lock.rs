@@ -90,7 +90,6 @@ impl<T> Lock<T> {
     /// Takes it as one of many threads, or for the first time as its owner: then true.
     #[inline(never)]
     fn lock_with_others(&self, me: usize) -> bool {
-        assert!(!self.strict, "a ring of one thread is used by another");
         self.raw.lock();
         if self.bias.is_somebodys() {
             self.take_back();
@@ -102,18 +101,21 @@ impl<T> Lock<T> {
         false
     }
 
+    /// With `raw` locked.
     #[cold]
     fn take_back(&self) {
-        // SAFETY: behind `raw`, which is locked.
-        let habit = unsafe { &mut *self.habit.get() };
-        if let Err(errno) = self.bias.take_back() {
+        let refused = if self.strict { Some(None) } else { self.bias.take_back().err().map(Some) };
+        if let Some(errno) = refused {
             // SAFETY: locked by the caller, who does not go on.
             unsafe { self.raw.unlock() };
+            let Some(errno) = errno else { panic!("a ring of one thread is used by another") };
             panic!(
                 "membarrier(2) was allowed when the ring began, and now it is not: {errno}; build \
                  rings with `biased_lock(false)`"
             );
         }
+        // SAFETY: behind `raw`, which is locked.
+        let habit = unsafe { &mut *self.habit.get() };
         habit.enough = habit.enough.saturating_mul(2).min(ENOUGH_MAX);
     }
 

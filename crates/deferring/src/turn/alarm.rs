@@ -12,7 +12,7 @@ use super::Core;
 use super::aside::Aside;
 use crate::backend::Time;
 use crate::buf::address;
-use crate::inflight::{After, Own, Token};
+use crate::inflight::{After, Own, Pace, Token};
 use crate::op::{KernelTimespec, Opcode, Sqe};
 
 /// When what is due, by `CLOCK_MONOTONIC`.
@@ -20,6 +20,8 @@ pub(super) struct Alarm {
     time: Time,
     tick: Duration,
     tick_at: Option<Duration>,
+    /// For what it was set.
+    pace: Pace,
     pub(super) give_up_at: Option<Duration>,
     /// What the timeout in the kernel is set to.
     armed: Option<Duration>,
@@ -36,6 +38,9 @@ pub(super) struct Alarm {
 }
 
 const TIMES: usize = 8;
+
+/// When a tick comes that has time, at the earliest.
+const LATER: Duration = Duration::from_millis(100);
 
 /// How often in a row.
 const REFUSALS_MAX: u32 = 16;
@@ -56,6 +61,7 @@ impl Alarm {
             time,
             tick,
             tick_at: None,
+            pace: Pace::Never,
             give_up_at: None,
             armed: None,
             rewinding: false,
@@ -103,27 +109,45 @@ impl Core {
     /// Whether the ring has something to ask for itself.
     pub(super) fn has_own_to_send(&self) -> bool {
         self.inflight.wants_canary()
-            || self.alarm.tick_at.is_none() && self.inflight.needs_ticks()
+            || self.needs_tick()
             || self.must_wind()
             || self.aside.as_ref().is_some_and(Aside::wants_watch)
     }
 
+    /// Whether a tick has to come that does not, or not so soon.
+    fn needs_tick(&self) -> bool {
+        let Alarm { tick_at, pace, .. } = self.alarm;
+        let coming = if tick_at.is_some() { pace } else { Pace::Never };
+        coming != Pace::Soon && self.inflight.pace() > coming
+    }
+
     /// Whether the alarm in the kernel would come too late.
     fn must_wind(&self) -> bool {
-        let Alarm { tick_at, give_up_at, .. } = &self.alarm;
-        if tick_at.is_none() && give_up_at.is_none() && !self.inflight.has_times() {
-            return false; // Most often; and asked several times in each turn.
+        let Alarm { tick_at, give_up_at, armed, .. } = &self.alarm;
+        // Most often, and asked several times in each turn: there is nothing but a tick at most, for
+        // which it is wound.
+        let ticks_only = give_up_at.is_none() && !self.inflight.has_times();
+        if ticks_only && (tick_at.is_none() || tick_at == armed) {
+            return false;
         }
+        self.is_wound_too_late()
+    }
+
+    #[inline(never)]
+    fn is_wound_too_late(&self) -> bool {
         let Some(due) = self.due() else { return false };
         self.alarm.armed.is_none_or(|armed| due < armed && !self.alarm.rewinding)
     }
 
     /// Writes the ring's own requests, as far as there is room. Returns how many.
     pub(super) fn push_own(&mut self) -> u32 {
-        if self.alarm.tick_at.is_none() && self.inflight.needs_ticks() {
+        if self.needs_tick() {
             self.inflight.begin_ticks();
-            let next = self.alarm.time.now().saturating_add(self.alarm.tick);
-            self.alarm.tick_at = Some(next);
+            let Alarm { tick, ref time, .. } = self.alarm;
+            let pace = self.inflight.pace();
+            let after = if pace == Pace::Soon { tick } else { tick.max(LATER) };
+            self.alarm.tick_at = Some(time.now().saturating_add(after));
+            self.alarm.pace = pace;
         }
         let mut pushed = u32::from(self.watch_aside());
         if self.inflight.wants_canary() && self.push(canary()) {

@@ -65,6 +65,14 @@ impl Found {
     pub(crate) const fn any(&self) -> bool {
         self.ops > 0
     }
+
+    /// Whether nothing was found but ops that have ended.
+    const fn is_plain(&self) -> bool {
+        let Self { after: _, borrows: _, ops: _, bell, graves, cancel_again, more, .. } = self;
+        let Self { give_up, timeless, suspicious, leave_unsent, left_bell, .. } = self;
+        let others = *give_up | *suspicious | *leave_unsent | *left_bell | timeless.is_some();
+        !(*bell | *graves | *cancel_again | *more | others)
+    }
 }
 
 impl Core {
@@ -368,6 +376,15 @@ impl Shared {
             self.wake_with_help(&mut found.after.wakers, calls);
         }
         follow(&mut found.after, calls);
+        if found.is_plain() {
+            found.ops = 0; // Most often; the rest is kept out of the way of that.
+        } else {
+            self.deliver_the_rest(found, calls);
+        }
+    }
+
+    #[cold]
+    fn deliver_the_rest(&self, found: &mut Found, calls: &mut Calls) {
         if found.graves {
             self.bury(calls);
         }
