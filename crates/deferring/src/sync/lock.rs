@@ -2,8 +2,8 @@
 //!
 //! An atomic operation costs as much as many others, and an op's way takes the lock three times. So
 //! a thread that has taken it very often, and no other in between, becomes its owner, and has it
-//! without (`bias.rs`). The first other thread that comes takes that back, and the lock needs to be
-//! taken twice as often from then on to be anybody's again. That of a ring of one thread is its
+//! without (`bias.rs`). The first other thread that comes takes that back; if that was soon, the lock
+//! has to be taken twice as often to be anybody's again. That of a ring of one thread is its
 //! thread's from the start, and nobody takes it back. Not: whose a ring is (`local.rs`).
 #![allow(unsafe_code)] // Lends what is behind it.
 
@@ -11,6 +11,7 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
 
 use super::bias::Bias;
 use super::checked::{RawLock as _, RawMutex};
@@ -34,13 +35,18 @@ struct Habit {
     times: u32,
     /// So often, and it is that thread's.
     enough: u32,
+    /// Since when it is.
+    since: Option<Instant>,
 }
 
 /// How often to begin with: to take a lock back costs some 10 us, as much as it saves that often.
 const ENOUGH: u32 = 1024;
 
 /// And in the end.
-const ENOUGH_MAX: u32 = 1 << 24;
+const ENOUGH_MAX: u32 = 1 << 20;
+
+/// Who had it for so long had some use of it, whatever it costs to take it back.
+const LONG: Duration = Duration::from_millis(1);
 
 impl Habit {
     /// The thread `me` takes the lock. Whether it takes it all the time.
@@ -71,7 +77,7 @@ impl<T> Lock<T> {
     }
 
     const fn of(bias: Bias, strict: bool, enough: u32, value: T) -> Self {
-        let habit = UnsafeCell::new(Habit { last: 0, times: 0, enough });
+        let habit = UnsafeCell::new(Habit { last: 0, times: 0, enough, since: None });
         Self { bias, strict, raw: RawMutex::INIT, habit, value: UnsafeCell::new(value) }
     }
 
@@ -104,11 +110,14 @@ impl<T> Lock<T> {
     /// With `raw` locked.
     #[cold]
     fn take_back(&self) {
-        let refused = if self.strict { Some(None) } else { self.bias.take_back().err().map(Some) };
-        if let Some(errno) = refused {
-            // SAFETY: locked by the caller, who does not go on.
-            unsafe { self.raw.unlock() };
-            let Some(errno) = errno else { panic!("a ring of one thread is used by another") };
+        // SAFETY: locked by the caller, who does not go on then.
+        let unlock = || unsafe { self.raw.unlock() };
+        if self.strict {
+            unlock();
+            panic!("a ring of one thread is used by another");
+        }
+        if let Err(errno) = self.bias.take_back() {
+            unlock();
             panic!(
                 "membarrier(2) was allowed when the ring began, and now it is not: {errno}; build \
                  rings with `biased_lock(false)`"
@@ -116,7 +125,8 @@ impl<T> Lock<T> {
         }
         // SAFETY: behind `raw`, which is locked.
         let habit = unsafe { &mut *self.habit.get() };
-        habit.enough = habit.enough.saturating_mul(2).min(ENOUGH_MAX);
+        let was_long = habit.since.is_some_and(|since| since.elapsed() >= LONG);
+        habit.enough = if was_long { ENOUGH } else { (habit.enough * 2).min(ENOUGH_MAX) };
     }
 
     /// With `raw` locked, which is given up if that is so.
@@ -136,6 +146,8 @@ impl<T> Lock<T> {
             unsafe { (*self.habit.get()).times = 0 };
             return false;
         }
+        // SAFETY: behind `raw`, which is locked.
+        unsafe { (*self.habit.get()).since = Some(Instant::now()) };
         self.bias.give_to(me);
         // SAFETY: locked above. Who comes now finds us inside.
         unsafe { self.raw.unlock() };
@@ -244,7 +256,26 @@ mod tests {
         assert!(!lock.lock().owns, "it was taken back, and is ours");
         assert!(own(&lock), "it is not ours again");
         let again = *lock.lock() - before;
-        assert!(again > u64::from(ENOUGH), "ours again after {again} times");
+        assert!(again >= u64::from(ENOUGH) - 1, "ours again after {again} times");
+    }
+
+    #[test]
+    fn who_loses_it_soon_gets_it_later() {
+        let lock = Lock::new(0, true);
+        // SAFETY: nobody else is there.
+        let habit = || unsafe { &mut *lock.habit.get() };
+        let lose = || {
+            thread::scope(|scope| scope.spawn(|| drop(lock.lock())).join().unwrap());
+            habit().enough
+        };
+        if !own(&lock) {
+            return;
+        }
+        habit().since = None; // As if it were now.
+        assert_eq!(lose(), 2 * ENOUGH);
+        assert!(own(&lock));
+        habit().since = Instant::now().checked_sub(LONG);
+        assert_eq!(lose(), ENOUGH);
     }
 
     #[test]
