@@ -44,6 +44,7 @@ usage: deferring-bench [WORKLOAD...] [--quick] [--peers] [--rounds N] [--mib N] 
   nop fairness scale   ops that do nothing; tasks that get on alike; ops, descriptors, tasks, rings
   zero w2 w3 w4 w5     reads of /dev/zero, of the cache, past it; writes; small files
   small                small calls: names and writes, by workers and by who queues them
+  code                 what it costs that code runs between two calls
   w6 w7 w9 hop         TCP; timeouts; reads by many tasks on tokio; one op under each driver
                        (none named: all)
 

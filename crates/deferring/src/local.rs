@@ -20,12 +20,12 @@ use crate::op::Op;
 use crate::ring::Ring;
 use crate::stats::Stats;
 
-/// A [`Ring`] for one thread, which needs no lock: an op costs some 30 ns less.
+/// A [`Ring`] for one thread, which needs no lock from the first op on.
 ///
 /// It stays on the thread that built it, with its handles and with whoever awaits them. Ops are
 /// queued as they are ([`op`](crate::op)); wakers may be called by any thread, as everywhere. All
-/// else is as for [`Ring`]. Most programs do well without: it is for loops that do little more
-/// than I/O, on one thread.
+/// else is as for [`Ring`], which learns as much when one thread uses it for long
+/// ([`Builder::biased_lock`]), so that most programs do well without.
 ///
 /// ```
 /// use deferring::op::Read;

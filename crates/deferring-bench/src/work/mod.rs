@@ -3,6 +3,7 @@
 //! Not: how they are measured (`contest.rs`), who takes part (`field.rs`), what is asked of the
 //! figures (`goal.rs`).
 
+pub(crate) mod code;
 pub(crate) mod fairness;
 pub(crate) mod hop;
 pub(crate) mod nop;
@@ -41,6 +42,7 @@ pub(crate) const ALL: &[Workload] = &[
     Workload { name: "w7", source: include_str!("w7.rs"), run: w7::run },
     Workload { name: "w9", source: include_str!("w9/mod.rs"), run: w9::run },
     Workload { name: "hop", source: include_str!("hop.rs"), run: hop::run },
+    Workload { name: "code", source: include_str!("code.rs"), run: code::run },
     Workload { name: "fairness", source: include_str!("fairness.rs"), run: fairness::run },
 ];
 
