@@ -45,6 +45,9 @@ const ENOUGH: u32 = 1024;
 /// And in the end.
 const ENOUGH_MAX: u32 = 1 << 20;
 
+/// Not at all.
+const NEVER: u32 = u32::MAX;
+
 /// Who had it for so long had some use of it, whatever it costs to take it back.
 const LONG: Duration = Duration::from_millis(1);
 
@@ -55,7 +58,7 @@ impl Habit {
             (self.last, self.times) = (me, 0);
         }
         self.times = self.times.saturating_add(1);
-        self.times >= self.enough
+        self.times >= self.enough && self.enough != NEVER
     }
 }
 
@@ -68,12 +71,12 @@ unsafe impl<T: Send> Sync for Lock<T> {}
 impl<T> Lock<T> {
     /// For all threads; with `learns`, for that thread first of all that uses it all the time.
     pub(crate) fn new(value: T, learns: bool) -> Self {
-        Self::of(Bias::to(0), false, if learns { ENOUGH } else { u32::MAX }, value)
+        Self::of(Bias::to(0), false, if learns { ENOUGH } else { NEVER }, value)
     }
 
     /// For the calling thread.
     pub(crate) fn of_this_thread(value: T) -> Self {
-        Self::of(Bias::to(here()), true, u32::MAX, value)
+        Self::of(Bias::to(here()), true, NEVER, value)
     }
 
     const fn of(bias: Bias, strict: bool, enough: u32, value: T) -> Self {
@@ -281,6 +284,9 @@ mod tests {
     #[test]
     fn one_that_does_not_learn_is_nobodys() {
         let lock = Lock::new(0, false);
+        assert!(!own(&lock));
+        // SAFETY: nobody else is there.
+        unsafe { (*lock.habit.get()).times = u32::MAX - 1 }; // As after very long.
         assert!(!own(&lock));
     }
 
