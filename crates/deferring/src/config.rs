@@ -283,9 +283,10 @@ impl Builder {
     }
 
     /// Whether a thread that alone uses the ring for long does so without atomic operations (a biased
-    /// lock), until another thread comes. Default true. It needs `membarrier(2)`, from the ring's
-    /// thousandth op on: say false in a program that forbids itself that system call after the
-    /// ring was built (seccomp). Where it is refused from the start, the lock is an ordinary one.
+    /// lock), until another thread comes. Default true. After some hundred ops of one thread the ring
+    /// looks once whether `membarrier(2)` can be had, and uses it each time another thread comes: say
+    /// false in a program that forbids itself that system call after the ring was built (seccomp).
+    /// Where it is refused when it is looked for, the lock is an ordinary one.
     #[doc(alias = "membarrier")]
     pub const fn biased_lock(mut self, biased: bool) -> Self {
         self.biased_lock = biased;

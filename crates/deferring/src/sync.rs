@@ -329,11 +329,17 @@ impl<T> Lock<T> {
     }
 }
 
-/// A number of this thread, which no other has at the same time; not 0.
+/// A number of this thread, which no other has at the same time; not 0, but a multiple of
+/// [`NUMBER_STEP`].
 #[inline]
 pub(crate) fn here() -> usize {
+    #[repr(align(8))]
+    struct Place(#[allow(dead_code)] u8); // Looked at from outside only.
+    const { assert!(align_of::<Place>() == NUMBER_STEP) };
     std::thread_local! {
-        static HERE: u8 = const { 0 };
+        static HERE: Place = const { Place(0) };
     }
     HERE.with(|here| std::ptr::from_ref(here).addr())
 }
+
+pub(crate) const NUMBER_STEP: usize = 8;

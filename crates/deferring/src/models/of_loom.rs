@@ -14,7 +14,7 @@ use super::{Ask, Flag, Unparks, alive, begin, host, keeper, park_on, ring};
 use crate::backend::toy;
 use crate::block_on;
 use crate::fd::Fd;
-use crate::sync::bias::Bias;
+use crate::sync::bias::{Bias, Seated};
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, thread};
 
 /// Tells a story in every order with at most so many preemptions of a thread that could go on.
@@ -50,75 +50,127 @@ struct Biased {
 // SAFETY: that is what the story is about; loom fails it otherwise.
 unsafe impl Sync for Biased {}
 
+/// The two who own it, by turns.
+const NUMBERS: [usize; 2] = [8, 16];
+
+fn seated(thread: usize) -> Seated {
+    Seated::at(NUMBERS[thread], thread)
+}
+
 impl Biased {
+    fn of(bias: Bias) -> Arc<Self> {
+        Arc::new(Self { bias, raw: Mutex::new(()), value: UnsafeCell::new(0) })
+    }
+
     fn add_one(&self) {
         // SAFETY: as above.
         self.value.with_mut(|value| unsafe { *value += 1 });
     }
 
-    fn add_as_owner(&self) {
-        if self.bias.enter(1) {
+    /// As that thread, who may be the owner.
+    fn add_as(&self, thread: usize) {
+        if let Some(inside) = self.bias.enter(NUMBERS[thread]) {
             self.add_one();
-            self.bias.leave();
+            inside.leave();
         } else {
-            let _guard = self.raw.lock();
-            self.add_one();
+            self.add_as_another();
         }
     }
 
     fn add_as_another(&self) {
         let _guard = self.raw.lock();
-        if self.bias.is_somebodys() {
-            self.bias.take_back().unwrap();
-        }
+        self.take_back();
         self.add_one();
     }
 
-    /// Makes the caller its owner.
-    fn own(&self) {
+    /// With `raw`.
+    fn take_back(&self) {
+        if self.bias.is_somebodys() {
+            self.bias.take_back().unwrap();
+        }
+    }
+
+    /// As that thread, who becomes its owner.
+    fn own(&self, thread: usize) {
         let guard = self.raw.lock();
-        self.bias.give_to(1);
+        self.take_back();
+        let inside = self.bias.give_to(seated(thread));
         drop(guard);
         self.add_one();
-        self.bias.leave();
+        inside.leave();
+    }
+
+    fn assert_is(&self, times: u32) {
+        // SAFETY: nobody else is there.
+        self.value.with(|value| assert_eq!(unsafe { *value }, times));
     }
 }
 
 #[test]
 fn loom_a_lock_that_is_taken_back_is_had_by_one_at_a_time() {
     tell(4, || {
-        let (bias, raw) = (Bias::to(1), Mutex::new(()));
-        let lock = Arc::new(Biased { bias, raw, value: UnsafeCell::new(0) });
+        let lock = Biased::of(Bias::to(seated(0)));
         let owner = {
             let lock = Arc::clone(&lock);
             spawn(move || {
-                lock.add_as_owner();
-                lock.add_as_owner();
+                lock.add_as(0);
+                lock.add_as(0);
             })
         };
         lock.add_as_another();
         owner.join().unwrap();
-        // SAFETY: nobody else is there.
-        lock.value.with(|value| assert_eq!(unsafe { *value }, 3));
+        lock.assert_is(3);
     });
 }
 
 #[test]
 fn loom_who_comes_when_a_lock_becomes_somebodys_waits_for_them() {
     tell(4, || {
-        let (bias, raw) = (Bias::to(0), Mutex::new(()));
-        let lock = Arc::new(Biased { bias, raw, value: UnsafeCell::new(0) });
+        let lock = Biased::of(Bias::to_nobody());
         let owner = {
             let lock = Arc::clone(&lock);
             spawn(move || {
-                lock.own();
-                lock.add_as_owner();
+                lock.own(0);
+                lock.add_as(0);
             })
         };
         lock.add_as_another();
         owner.join().unwrap();
-        // SAFETY: nobody else is there.
-        lock.value.with(|value| assert_eq!(unsafe { *value }, 3));
+        lock.assert_is(3);
+    });
+}
+
+#[test]
+fn loom_who_was_the_owner_does_not_let_others_in_to_the_next_one() {
+    tell(4, || {
+        let lock = Biased::of(Bias::to(seated(0)));
+        let former = {
+            let lock = Arc::clone(&lock);
+            spawn(move || lock.add_as(0))
+        };
+        lock.own(1);
+        lock.add_as(1);
+        former.join().unwrap();
+        lock.assert_is(3);
+    });
+}
+
+#[test]
+fn loom_a_lock_goes_from_owner_to_owner_and_back() {
+    tell(3, || {
+        let lock = Biased::of(Bias::to(seated(0)));
+        let first = {
+            let lock = Arc::clone(&lock);
+            spawn(move || {
+                lock.add_as(0);
+                lock.own(0);
+                lock.add_as(0);
+            })
+        };
+        lock.own(1);
+        lock.add_as(1);
+        first.join().unwrap();
+        lock.assert_is(5);
     });
 }
 

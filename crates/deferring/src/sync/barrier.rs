@@ -35,13 +35,24 @@ pub(super) fn light() {
 /// The other side.
 ///
 /// # Errors
-/// It was allowed before, and is not any more.
+/// It was there before, and is not any more.
 pub(super) fn heavy() -> Result<(), Refused> {
-    membarrier(MembarrierCommand::PrivateExpedited).or_else(|errno| match errno {
-        // A fork need not have what its parent had.
-        Errno::PERM => register().and_then(|()| membarrier(MembarrierCommand::PrivateExpedited)),
-        errno => Err(errno),
-    })
+    let mut waits = 0;
+    loop {
+        let passed = membarrier(MembarrierCommand::PrivateExpedited).or_else(|errno| match errno {
+            // A fork need not have what its parent had.
+            Errno::PERM => {
+                register().and_then(|()| membarrier(MembarrierCommand::PrivateExpedited))
+            }
+            errno => Err(errno),
+        });
+        // The kernel had no memory for it; that passes.
+        if passed != Err(Errno::NOMEM) {
+            return passed;
+        }
+        pause(waits);
+        waits = waits.saturating_add(1);
+    }
 }
 
 /// Whether there is one. The first who asks has it made ready.

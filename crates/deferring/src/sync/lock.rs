@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
-use super::bias::Bias;
+use super::bias::{Bias, Inside, SEATS, Seated};
 use super::checked::{RawLock as _, RawMutex};
 use super::{barrier, here};
 
@@ -37,6 +37,8 @@ struct Habit {
     enough: u32,
     /// Since when it is.
     since: Option<Instant>,
+    /// The numbers of those whose it was, each for good; 0 for none.
+    seats: [usize; SEATS],
 }
 
 /// How often to begin with: to take a lock back costs some 10 us, as much as it saves that often.
@@ -60,27 +62,41 @@ impl Habit {
         self.times = self.times.saturating_add(1);
         self.times >= self.enough && self.enough != NEVER
     }
+
+    /// The seat of that thread, if it has one or there is one left.
+    fn seat(&mut self, me: usize) -> Option<Seated> {
+        let seat = self.seats.iter().position(|number| [0, me].contains(number))?;
+        self.seats[seat] = me;
+        Some(Seated::at(me, seat))
+    }
 }
 
-// SAFETY: one guard is there at a time: of any thread by `raw`, which first makes sure that nobody is
-// the owner, or inside; or of the owner by `bias`, which no other changes meanwhile. What one guard's
-// thread did, the next sees: by `raw`, or by `inside` (`Release` when it leaves, `Acquire` when that
-// is looked at). `habit` is touched by who has `raw` only.
+// SAFETY: one guard is there at a time.
+// - Of two that take `raw`, the second waits for the first.
+// - Who takes `raw` makes sure that nobody is the owner, or inside. What is read as `false` then is
+//   not older than what the owner wrote before `heavy`; so either it is that of having left, or the
+//   owner is yet to look whether it is the owner still, and sees that it is not.
+// - The owner, which does not take `raw`, has a flag that no other thread writes: a former owner has
+//   its own, and cannot undo this one's.
+// What one guard's thread did, the next one's sees: by `raw`; from the owner by its flag (`Release`
+// when it leaves, `Acquire` when that is looked at); and to the owner by `raw` again, under which it
+// became that, since when there was no other. `habit` is touched by who has `raw` only.
 unsafe impl<T: Send> Sync for Lock<T> {}
 
 impl<T> Lock<T> {
     /// For all threads; with `learns`, for that thread first of all that uses it all the time.
     pub(crate) fn new(value: T, learns: bool) -> Self {
-        Self::of(Bias::to(0), false, if learns { ENOUGH } else { NEVER }, value)
+        Self::of(Bias::to_nobody(), false, if learns { ENOUGH } else { NEVER }, value)
     }
 
     /// For the calling thread.
     pub(crate) fn of_this_thread(value: T) -> Self {
-        Self::of(Bias::to(here()), true, NEVER, value)
+        Self::of(Bias::to(Seated::at(here(), 0)), true, NEVER, value)
     }
 
     const fn of(bias: Bias, strict: bool, enough: u32, value: T) -> Self {
-        let habit = UnsafeCell::new(Habit { last: 0, times: 0, enough, since: None });
+        let habit =
+            UnsafeCell::new(Habit { last: 0, times: 0, enough, since: None, seats: [0; SEATS] });
         Self { bias, strict, raw: RawMutex::INIT, habit, value: UnsafeCell::new(value) }
     }
 
@@ -92,13 +108,13 @@ impl<T> Lock<T> {
     #[inline]
     pub(crate) fn lock(&self) -> LockGuard<'_, T> {
         let me = here();
-        let owns = self.bias.enter(me) || self.lock_with_others(me);
-        LockGuard { lock: self, owns, _stays: PhantomData }
+        let inside = self.bias.enter(me).or_else(|| self.lock_with_others(me));
+        LockGuard { lock: self, inside, _stays: PhantomData }
     }
 
-    /// Takes it as one of many threads, or for the first time as its owner: then true.
+    /// Takes it as one of many threads, or for the first time as its owner.
     #[inline(never)]
-    fn lock_with_others(&self, me: usize) -> bool {
+    fn lock_with_others(&self, me: usize) -> Option<Inside<'_>> {
         self.raw.lock();
         if self.bias.is_somebodys() {
             self.take_back();
@@ -107,7 +123,7 @@ impl<T> Lock<T> {
         if unsafe { &mut *self.habit.get() }.grows(me) {
             return self.become_owner(me);
         }
-        false
+        None
     }
 
     /// With `raw` locked.
@@ -122,8 +138,8 @@ impl<T> Lock<T> {
         if let Err(errno) = self.bias.take_back() {
             unlock();
             panic!(
-                "membarrier(2) was allowed when the ring began, and now it is not: {errno}; build \
-                 rings with `biased_lock(false)`"
+                "membarrier(2) did what it should when it was needed first, and now it fails: \
+                 {errno}; build rings with `biased_lock(false)`"
             );
         }
         // SAFETY: behind `raw`, which is locked.
@@ -134,7 +150,7 @@ impl<T> Lock<T> {
 
     /// With `raw` locked, which is given up if that is so.
     #[cold]
-    fn become_owner(&self, me: usize) -> bool {
+    fn become_owner(&self, me: usize) -> Option<Inside<'_>> {
         // Not with the lock: it may take a system call.
         // SAFETY: locked by the caller, and again below.
         unsafe { self.raw.unlock() };
@@ -142,19 +158,19 @@ impl<T> Lock<T> {
         self.raw.lock();
         if self.bias.is_somebodys() {
             self.take_back();
-            return false;
-        }
-        if !ready {
-            // SAFETY: behind `raw`, which is locked.
-            unsafe { (*self.habit.get()).times = 0 };
-            return false;
+            return None;
         }
         // SAFETY: behind `raw`, which is locked.
-        unsafe { (*self.habit.get()).since = Some(Instant::now()) };
-        self.bias.give_to(me);
+        let habit = unsafe { &mut *self.habit.get() };
+        let Some(seated) = ready.then(|| habit.seat(me)).flatten() else {
+            habit.times = 0;
+            return None;
+        };
+        habit.since = Some(Instant::now());
+        let inside = self.bias.give_to(seated);
         // SAFETY: locked above. Who comes now finds us inside.
         unsafe { self.raw.unlock() };
-        true
+        Some(inside)
     }
 }
 
@@ -167,8 +183,8 @@ impl<T> fmt::Debug for Lock<T> {
 /// The lock, taken, by this thread.
 pub(crate) struct LockGuard<'a, T> {
     lock: &'a Lock<T>,
-    /// As its owner.
-    owns: bool,
+    /// As its owner; else with `raw`.
+    inside: Option<Inside<'a>>,
     _stays: PhantomData<*const ()>,
 }
 
@@ -193,8 +209,8 @@ impl<T> DerefMut for LockGuard<'_, T> {
 impl<T> Drop for LockGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if self.owns {
-            self.lock.bias.leave();
+        if let Some(inside) = &self.inside {
+            inside.leave();
         } else {
             // SAFETY: locked in `lock`, by this thread.
             unsafe { self.lock.raw.unlock() }
@@ -208,6 +224,7 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::sync::{AtomicUsize, Ordering};
 
     /// Takes it and adds one, until this thread is its owner; false where none can be.
     fn own(lock: &Lock<u64>) -> bool {
@@ -215,7 +232,7 @@ mod tests {
         (0..most).any(|_| {
             let mut value = lock.lock();
             *value += 1;
-            value.owns
+            value.inside.is_some()
         })
     }
 
@@ -246,17 +263,51 @@ mod tests {
     }
 
     #[test]
+    fn whoever_takes_it_is_alone_though_it_is_now_this_ones_now_that_ones() {
+        const EACH: u64 = 50_000;
+        let somebodys = own(&Lock::new(0, true));
+        for threads in 2..=4_u64 {
+            let lock = Lock::of(Bias::to_nobody(), false, 2, 0);
+            let changes = AtomicUsize::new(0);
+            thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(|| {
+                        let mut owned = false;
+                        for time in 0..EACH {
+                            if time % 5 == 0 {
+                                thread::yield_now();
+                            }
+                            let mut value = lock.lock();
+                            let before = *value;
+                            *value = std::hint::black_box(before) + 1;
+                            if value.inside.is_none() {
+                                // SAFETY: behind `raw`, which this guard has locked.
+                                unsafe { (*lock.habit.get()).enough = 2 };
+                            }
+                            let owns = value.inside.is_some();
+                            changes.fetch_add(usize::from(owned != owns), Ordering::Relaxed);
+                            owned = owns;
+                        }
+                    });
+                }
+            });
+            assert_eq!(*lock.lock(), threads * EACH);
+            assert_eq!(changes.load(Ordering::Relaxed) > 0, somebodys);
+        }
+    }
+
+    #[test]
     fn who_takes_it_all_the_time_owns_it_until_another_comes() {
         let lock = Lock::new(0, true);
         if !own(&lock) {
             assert!(!barrier::is_ready(), "nobody owns it");
             return;
         }
-        assert!(lock.lock().owns);
+        assert!(lock.lock().inside.is_some());
         let before = *lock.lock();
-        let other = thread::scope(|scope| scope.spawn(|| lock.lock().owns).join());
+        let other = thread::scope(|scope| scope.spawn(|| lock.lock().inside.is_some()).join());
         assert!(!other.unwrap(), "it is another's at once");
-        assert!(!lock.lock().owns, "it was taken back, and is ours");
+        assert!(lock.lock().inside.is_none(), "it was taken back, and is ours");
         assert!(own(&lock), "it is not ours again");
         let again = *lock.lock() - before;
         assert!(again >= u64::from(ENOUGH) - 1, "ours again after {again} times");
