@@ -55,6 +55,9 @@ impl Options {
                     options.peers = true;
                     continue;
                 }
+                name if !name.starts_with("--") => {
+                    return Err(format!("workloads go first: {name:?} does not"));
+                }
                 _ => {}
             }
             let value = words.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -149,6 +152,7 @@ mod tests {
         assert_eq!(parse("--mib").err().unwrap(), "--mib needs a value");
         assert!(parse("--mib 0").err().unwrap().contains("a number from 1"));
         assert!(parse("--speed 3").err().unwrap().contains("there is no"));
+        assert!(parse("--quick w9").err().unwrap().contains("go first"));
         assert!(parse("w10").err().unwrap().contains("w2, w9, hop"));
         assert!(parse("w9 --out docs").err().unwrap().contains("all workloads"));
         assert!(parse("w2 --only w2-1:a10").err().unwrap().contains("CONTEST:CONTESTANT:OPS"));
