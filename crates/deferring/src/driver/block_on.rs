@@ -1,5 +1,6 @@
 //! The calling thread turns the ring until a future is ready.
 
+use std::cell::Cell;
 use std::future::{Future, IntoFuture};
 use std::io;
 use std::pin::pin;
@@ -48,6 +49,7 @@ pub fn block_on<F: IntoFuture>(ring: &Ring, future: F) -> F::Output {
     });
     let waker = Waker::from(Arc::clone(&call));
     let mut cx = Context::from_waker(&waker);
+    let _here = Here::begin();
     let mut found = Found::borrowing();
     let (mut turns, mut _indexed) = (0_u32, None);
     loop {
@@ -66,6 +68,36 @@ pub fn block_on<F: IntoFuture>(ring: &Ring, future: F) -> F::Output {
         if turns == TURNS_TO_INDEX && shared.check_process().is_ok() {
             _indexed = shared.kernel().index_here();
         }
+    }
+}
+
+thread_local! {
+    /// This thread is in a `block_on`.
+    static IS_HERE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is in a `block_on`: what is polled is nobody's task, unless it has an executor
+/// of its own.
+#[cfg(feature = "tokio")]
+#[inline]
+pub(super) fn is_here() -> bool {
+    IS_HERE.get()
+}
+
+/// The thread is in one, for so long.
+struct Here {
+    outer: bool,
+}
+
+impl Here {
+    fn begin() -> Self {
+        Self { outer: IS_HERE.replace(true) }
+    }
+}
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        IS_HERE.set(self.outer);
     }
 }
 

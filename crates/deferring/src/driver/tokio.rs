@@ -12,8 +12,9 @@ use std::task::{Context, Poll, RawWakerVTable, Wake, Waker, ready};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::{coop, yield_now};
+use tokio::task::coop;
 
+use super::block_on::is_here;
 use super::host::{poll_turns, reap};
 use super::thread::take_over;
 use crate::config::Builder;
@@ -102,13 +103,30 @@ struct Turner {
     call: Waker,
 }
 
+/// Lets the tasks go first that are ready now.
+///
+/// Not tokio's `yield_now`: that keeps the task where no other worker may take it, until this one has
+/// nothing to do; so while this one computes for long, the ring would stand still. A task that wakes
+/// itself goes to the end of the line from which others take.
+async fn let_others() {
+    let mut woken = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut woken, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 impl Turner {
     async fn run(self) {
         loop {
             // Whoever is woken by that may queue more: it goes out with what other tasks of this
             // round queue.
             if reap(&self.shared) {
-                yield_now().await;
+                let_others().await;
             }
             let mut rests = false;
             let woken = poll_fn(|cx| {
@@ -161,6 +179,9 @@ fn is_task(waker: &Waker) -> bool {
 /// row, and woken at once: an executor of another kind inside a task has no next round.
 #[inline]
 pub(super) fn proceed(cx: &mut Context<'_>, held_back: &mut bool) -> Poll<Proceeds> {
+    if is_here() {
+        return Poll::Ready(Proceeds(None)); // There are no others.
+    }
     if let Poll::Ready(counted) = coop::poll_proceed(cx) {
         *held_back = false;
         return Poll::Ready(Proceeds(Some(counted)));

@@ -114,7 +114,7 @@ fn a_runtime_may_end_at_any_moment_while_others_queue() {
             let runtime = if round % 2 == 0 { current_thread() } else { workers(2) };
             let ring = start_on(&runtime);
             let other = ring.clone();
-            let thread = std::thread::spawn(move || {
+            let thread = thread::spawn(move || {
                 for _ in 0..30 {
                     park_on(other.nop()).unwrap();
                     park_on(other.timeout(Duration::from_micros(20))).unwrap();
@@ -230,24 +230,47 @@ fn a_task_that_spins_on_one_worker_does_not_keep_the_other_from_reading() {
                 assert_eq!(read.await.unwrap().0, 1);
             }
         });
-        // Now and then (in one of two thousand starts, without any ring, too) tokio 1.54 leaves a task
-        // in the line of the worker that spins, and its other worker asleep. Whatever is spawned wakes
-        // that. What the ring were to leave where no worker may take it, would stay there.
-        let wakes = {
-            let (over, runtime) = (Arc::clone(&over), runtime.handle().clone());
-            thread::spawn(move || {
-                while !over.load(Ordering::Relaxed) {
-                    thread::sleep(Duration::from_millis(10));
-                    runtime.spawn(async {});
-                }
-            })
-        };
         runtime.block_on(async {
             in_time(reads).await.unwrap();
             over.store(true, Ordering::Relaxed);
             spins.await.unwrap();
         });
-        wakes.join().unwrap();
+    });
+}
+
+#[test]
+fn a_task_that_computes_after_each_op_keeps_no_other_from_getting_on() {
+    bounded(|| {
+        let runtime = workers(2);
+        let ring = start_on(&runtime);
+        let (over, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        // Two, as one alone would turn the ring itself.
+        let others = [(); 2].map(|()| {
+            let (ring, over, done) = (ring.clone(), Arc::clone(&over), Arc::clone(&done));
+            runtime.spawn(async move {
+                while !over.load(Ordering::Relaxed) {
+                    ring.nop().await.unwrap();
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        });
+        let computes = runtime.spawn(async move {
+            for _ in 0..500 {
+                ring.nop().await.unwrap();
+                // For as long as the others need to turn the ring, and more than once.
+                let enough = done.load(Ordering::Relaxed) + 8;
+                while done.load(Ordering::Relaxed) < enough {
+                    thread::yield_now();
+                }
+            }
+        });
+        runtime.block_on(async {
+            in_time(computes).await.unwrap();
+            over.store(true, Ordering::Relaxed);
+            for other in others {
+                other.await.unwrap();
+            }
+        });
     });
 }
 
