@@ -70,7 +70,10 @@ pub(crate) fn cp_as_nobody<I: AsRef<OsStr>>(
         return cp(arguments);
     }
     let program = place.join("deferring-for-nobody");
-    fs::copy(PROGRAM, &program).expect("copies the program");
+    // By another process: a descriptor of this one, open for writing, would be inherited by what other
+    // tests start meanwhile, and nobody may run the program while it is (`ETXTBSY`).
+    let copied = Command::new("cp").arg(PROGRAM).arg(&program).status().expect("cp(1) starts");
+    assert!(copied.success(), "cp(1) does not copy the program");
     let mut command = Command::new(program);
     command.arg("cp").args(arguments).uid(NOBODY).gid(NOBODY);
     command
